@@ -1,0 +1,120 @@
+/**
+ * Every message between page, frame and worker. Types only: this file compiles to nothing.
+ *
+ *   page (tag)  ──Attach──▶  frame  ──Boot──▶  worker ── Python
+ *               ◀──port──▶         ◀──port──▶
+ *
+ * A port is handed over once, in Attach and in Boot; all that follows travels by it. The frame
+ * passes Call, Reply and Notice through without looking inside: they are Python's.
+ */
+
+export const PROTOCOL_VERSION = 1;
+
+export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
+
+/** How the worker is hosted; the same bundle and the same node in each. */
+export type Hosting = 'service-worker' | 'dedicated-worker';
+
+/** What the tag read from its own element, as written; Python parses and judges it. */
+export interface TagConfig {
+  /** `data-*` attributes by their name without `data-`, e.g. {"max-resources": "cpu:20"}. */
+  attributes: Record<string, string>;
+  /** Origin of the site that shows the tag, e.g. "https://example.org". */
+  site: string;
+  /** Origin that serves the tag, frame, worker and runtime, e.g. "https://cdn.example.net". */
+  cdn: string;
+}
+
+/** page → frame by window.postMessage(…, cdnOrigin, [port]): the only window message there is. */
+export interface Attach {
+  type: 'kwaainet-attach';
+  version: typeof PROTOCOL_VERSION;
+  config: TagConfig;
+}
+
+/** frame → worker by worker.postMessage or registration.active.postMessage, with [port]. */
+export interface Boot {
+  type: 'boot';
+  version: typeof PROTOCOL_VERSION;
+  config: TagConfig;
+  hosting: Hosting;
+}
+
+/** frame → service worker every ≤ 20 s by active.postMessage: the only thing that keeps it alive. */
+export interface Heartbeat {
+  type: 'heartbeat';
+}
+
+/** A request to the node. `id` is unique for its port. */
+export interface Call {
+  type: 'call';
+  id: number;
+  /** "generate" | "cancel" | "status" | "limits" | "stop": see pyodide_node/control.py. */
+  method: string;
+  params: Json;
+}
+
+export interface ErrorData {
+  /** Name of a class in pyodide_node/errors.py, or of a JavaScript error. */
+  code: string;
+  message: string;
+  data?: Json;
+}
+
+/** Answers a Call: any number of "chunk", then one "done" or "error". */
+export type Reply =
+  | { type: 'reply'; id: number; event: 'chunk' | 'done'; value: Json }
+  | { type: 'reply'; id: number; event: 'error'; error: ErrorData };
+
+/** Said without being asked. */
+export type Notice =
+  /** Loading, for a progress bar: share in 0…1, or null where it cannot be known. */
+  | { type: 'notice'; event: 'progress'; value: { stage: string; text: string; share: number | null } }
+  /** The node's state, about once a second while anybody looks and on every change. */
+  | { type: 'notice'; event: 'status'; value: Json }
+  /** The worker that hosts the node: its mode, and a boot id that changes when it was restarted. */
+  | { type: 'notice'; event: 'worker'; value: { hosting: Hosting; boot: string; fromSnapshot: boolean; ms: number } }
+  /** The node cannot run; nothing more will come until the page is loaded again. */
+  | { type: 'notice'; event: 'failed'; value: ErrorData };
+
+/** worker → frame after Boot and after every Probe. A new `boot` means a new worker: boot again. */
+export interface Alive {
+  type: 'alive';
+  boot: string;
+}
+
+/** frame → worker by the port; no Alive within the deadline means that the worker died. */
+export interface Probe {
+  type: 'probe';
+}
+
+/**
+ * RTCPeerConnection lives only in windows, the node in the worker: the frame owns the
+ * connections and does what it is told. `link` numbers are the worker's.
+ */
+export type RtcCommand =
+  | { type: 'rtc-open'; link: number; initiator: boolean; iceServers: string[] }
+  | { type: 'rtc-signal'; link: number; signal: RtcSignal }
+  /** Messages are sent in order, one RTCDataChannel.send each; buffers are transferred. */
+  | { type: 'rtc-send'; link: number; messages: ArrayBuffer[] }
+  | { type: 'rtc-close'; link: number };
+
+export type RtcEvent =
+  | { type: 'rtc-signal'; link: number; signal: RtcSignal }
+  | { type: 'rtc-opened'; link: number }
+  | { type: 'rtc-received'; link: number; message: ArrayBuffer }
+  /** bufferedAmount, told when it crosses the water marks and after each rtc-send. */
+  | { type: 'rtc-buffered'; link: number; amount: number }
+  | { type: 'rtc-closed'; link: number; reason: string };
+
+export interface RtcSignal {
+  kind: 'offer' | 'answer' | 'candidate';
+  sdp: string;
+  mid: string;
+  line: number;
+}
+
+export type PageToFrame = Call;
+export type FrameToPage = Reply | Notice;
+export type FrameToWorker = Call | Probe | RtcEvent;
+export type WorkerToFrame = Reply | Notice | Alive | RtcCommand;

@@ -1,0 +1,297 @@
+"""The ports: all that differs between a tab, CPython and the simulator.
+
+The core never imports `js`, aiortc, onnxruntime or a socket. It is handed one `Host` and uses
+asyncio only for tasks, futures and timeouts, so that a loop with a virtual clock can run it.
+
+Buffers: `Buffer` is anything `memoryview` accepts. Tensors on these borders are raw
+little-endian float32, C order, without a header; shapes travel beside them.
+A port raises only errors of `pyodide_node.errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from pyodide_node.inference.manifest import Manifest
+
+__all__ = [
+    "Agreement",
+    "BlobReader",
+    "Buffer",
+    "Cache",
+    "Candidates",
+    "Cipher",
+    "Clock",
+    "Ends",
+    "Engine",
+    "Host",
+    "HostKind",
+    "Keys",
+    "PeerConnection",
+    "PeerEvents",
+    "RelaySocket",
+    "Signal",
+    "Span",
+    "Store",
+    "Transport",
+]
+
+Buffer = bytes | bytearray | memoryview
+HostKind = Literal["tab", "native", "simulated"]
+
+
+class Clock(Protocol):
+    def wall(self) -> float:
+        """Seconds since 1970, UTC: only for expiries that others read."""
+
+    def monotonic(self) -> float:
+        """Seconds that never go back: for every duration and deadline."""
+
+
+class Cipher(Protocol):
+    """AES-256-GCM under one key, one direction."""
+
+    async def seal(self, nonce: bytes, plaintext: Buffer, associated: bytes) -> bytes:
+        """`nonce` is 12 bytes and never used twice; returns ciphertext || 16-byte tag."""
+
+    async def open(self, nonce: bytes, ciphertext: Buffer, associated: bytes) -> bytes:
+        """Raises SealError when the tag does not match."""
+
+
+class Agreement(Protocol):
+    """One ephemeral X25519 key pair (RFC 7748), thrown away after `derive`."""
+
+    @property
+    def public_key(self) -> bytes:
+        """32 bytes."""
+
+    async def derive(
+        self, peer_public_key: bytes, salt: bytes, infos: Sequence[bytes]
+    ) -> list[Cipher]:
+        """HKDF-SHA-256 (RFC 5869) over the shared secret; one Cipher for each info.
+
+        Raises SealError for a public key of low order.
+        """
+
+
+class Keys(Protocol):
+    """The node's Ed25519 identity; the private half never leaves the host."""
+
+    @property
+    def public_key(self) -> bytes:
+        """32 bytes."""
+
+    async def sign(self, data: Buffer) -> bytes:
+        """A 64-byte Ed25519 signature (RFC 8032)."""
+
+    async def verify(self, public_key: bytes, signature: bytes, data: Buffer) -> bool:
+        """False for any signature that is not valid; never raises for bad input."""
+
+    async def agreement(self) -> Agreement: ...
+
+    def random(self, count: int) -> bytes:
+        """`count` cryptographically strong random bytes."""
+
+
+class RelaySocket(Protocol):
+    """A WebSocket to a relay: binary messages, in order."""
+
+    @property
+    def buffered(self) -> int:
+        """Bytes handed to `send` that have not left yet."""
+
+    def send(self, data: Buffer) -> None:
+        """Queue one message; silently dropped once the socket has closed."""
+
+    async def drain(self) -> None:
+        """Return when `buffered` is below the low-water mark, or the socket closed."""
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signal:
+    """What WebRTC peers tell each other before they are connected (JSEP, RFC 8829)."""
+
+    kind: Literal["offer", "answer", "candidate"]
+    sdp: str
+    """Session description, or the candidate line for `candidate` ("" ends candidates)."""
+    mid: str = ""
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerEvents:
+    """Callbacks of one peer connection; called from the event loop, never re-entrantly."""
+
+    signal: Callable[[Signal], None]
+    opened: Callable[[], None]
+    received: Callable[[bytes], None]
+    closed: Callable[[str], None]
+    """With a reason for people; called once, also when it never opened."""
+
+
+class PeerConnection(Protocol):
+    """One RTCPeerConnection with one ordered, reliable data channel."""
+
+    @property
+    def buffered(self) -> int: ...
+
+    async def signal(self, signal: Signal) -> None:
+        """Take what the peer said. Raises ProtocolError for a description that is not one."""
+
+    def send(self, data: Buffer) -> None:
+        """Queue one message of at most `limits.CHANNEL_MESSAGE` bytes; dropped once closed."""
+
+    async def drain(self) -> None:
+        """As `RelaySocket.drain`."""
+
+    async def close(self) -> None: ...
+
+
+class Transport(Protocol):
+    async def dial(
+        self, url: str, received: Callable[[bytes], None], closed: Callable[[str], None]
+    ) -> RelaySocket:
+        """Open a WebSocket. Raises Unreachable. `closed` is called once if it opened."""
+
+    def connect(
+        self, *, initiator: bool, ice_servers: Sequence[str], events: PeerEvents
+    ) -> PeerConnection:
+        """Begin a WebRTC connection; the initiator makes the channel and the offer.
+
+        `ice_servers` are `stun:` URLs. Raises Unreachable where WebRTC is not to be had.
+        """
+
+
+class Store(Protocol):
+    """Content by hash, and small values by name. Without storage it keeps things in memory."""
+
+    @property
+    def persistent(self) -> bool:
+        """False where storage is denied: everything is gone with the node."""
+
+    async def fetch(self, url: str, limit: int) -> bytes:
+        """GET a small resource of at most `limit` bytes. Raises Unreachable, StoreError."""
+
+    async def has(self, sha256: str) -> bool: ...
+
+    async def load(self, sha256: str, size: int) -> Any | None:
+        """A held blob, checked against its hash again; None when absent or damaged (and then
+        it is dropped). The value is opaque: bytes on CPython, an ArrayBuffer in a tab, so that
+        weights never enter Python's memory there. Only the host's own engine reads it."""
+
+    async def download(self, url: str, sha256: str, size: int, *, keep: bool) -> Any:
+        """GET a blob, check size and hash, and keep it if `keep`. Returns as `load`.
+
+        Raises IntegrityError when the content is not what the hash says, Unreachable when the
+        URL does not answer. A full or denied storage is no error: the blob is then not kept.
+        """
+
+    async def drop(self, sha256: str) -> None: ...
+
+    async def held(self) -> dict[str, int]:
+        """Every held blob's size in bytes, by hash, least recently used first."""
+
+    async def get(self, name: str) -> bytes | None: ...
+
+    async def put(self, name: str, value: bytes) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidates:
+    """The head's best tokens for one position."""
+
+    ids: Sequence[int]
+    """Descending by value; equal values lowest id first."""
+    values: Sequence[float]
+    """Logits divided by the temperature."""
+    logsumexp: float
+    """Over the whole vocabulary, of the same scaled logits."""
+
+
+class Cache(Protocol):
+    """The keys and values of one session over one span; stays with the engine."""
+
+    @property
+    def capacity(self) -> int:
+        """Positions it has room for."""
+
+    def close(self) -> None: ...
+
+
+class Span(Protocol):
+    """Blocks [first, last) of one model, loaded."""
+
+    @property
+    def first(self) -> int: ...
+
+    @property
+    def last(self) -> int: ...
+
+    def open_cache(self, first: int, last: int, capacity: int) -> Cache:
+        """Room for `capacity` positions of blocks [first, last) within this span."""
+
+    async def run(self, cache: Cache, hidden: Buffer, position: int, count: int) -> bytes:
+        """Run the cache's blocks over positions [position, position + count).
+
+        `hidden` is float32[count, hidden_size]; so is the result. Positions from `position` on
+        that the cache held before are overwritten: going back is sending a smaller position.
+        A sub-range of the span is served too (the engine splits its session at that border).
+        """
+
+    async def close(self) -> None: ...
+
+
+class Ends(Protocol):
+    """Tokenizer, embedding and head: what only the asker runs."""
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids, without a beginning-of-sequence token."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text; special tokens are left out."""
+
+    async def embed(self, ids: Sequence[int]) -> bytes:
+        """float32[len(ids), hidden_size]."""
+
+    async def head(self, hidden: Buffer, temperature: float, k: int) -> Candidates:
+        """Of float32[hidden_size], the last position; at most `k` candidates. Greedy is k=1."""
+
+    async def close(self) -> None: ...
+
+
+class Engine(Protocol):
+    @property
+    def name(self) -> str:
+        """ "webgpu", "wasm" (expanded weights), "wasm-int4" or "onnxruntime"."""
+
+    @property
+    def expanded(self) -> bool:
+        """Whether weights are held as float32 rather than int4: eight times the memory."""
+
+    async def load_span(self, manifest: Manifest, first: int, last: int, blob: BlobReader) -> Span:
+        """Load layer by layer into one session. Raises EngineError, or what `blob` raises."""
+
+    async def load_ends(self, manifest: Manifest, blob: BlobReader) -> Ends: ...
+
+
+class BlobReader(Protocol):
+    """Brings one content-addressed file, from the store or any source, verified."""
+
+    async def __call__(self, sha256: str, size: int) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """One world, as the node sees it."""
+
+    kind: HostKind
+    clock: Clock
+    keys: Keys
+    transport: Transport
+    engine: Engine
+    store: Store
