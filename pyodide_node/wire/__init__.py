@@ -1,0 +1,1 @@
+"""The wire: bytes in, events out. No clock, no socket, no asyncio transport."""
