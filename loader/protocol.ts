@@ -5,7 +5,9 @@
  *               ◀──port──▶         ◀──port──▶
  *
  * A port is handed over once, in Attach and in Boot; all that follows travels by it. The frame
- * passes Call, Reply and Notice through without looking inside: they are Python's.
+ * passes Call, Reply and Notice through without looking inside: they are Python's. It adds one
+ * thing of its own: a Call that was under way when the worker died is answered with the error
+ * code "WorkerLost", and the page may ask again (a "generate" with `resume_ids`).
  */
 
 export const PROTOCOL_VERSION = 1;
@@ -40,7 +42,11 @@ export interface Boot {
   hosting: Hosting;
 }
 
-/** frame → service worker every ≤ 20 s by active.postMessage: the only thing that keeps it alive. */
+/**
+ * frame → service worker every ≤ 20 s by active.postMessage: the only thing that keeps it alive.
+ * It carries a port, and Alive is answered on that one: a killed worker is woken by the heartbeat
+ * itself and shows its new boot id at once, while a busy one is merely late.
+ */
 export interface Heartbeat {
   type: 'heartbeat';
 }
@@ -83,9 +89,30 @@ export interface Alive {
   boot: string;
 }
 
-/** frame → worker by the port; no Alive within the deadline means that the worker died. */
+/** frame → dedicated worker by the port; no Alive within the deadline means that it died. */
 export interface Probe {
   type: 'probe';
+}
+
+/**
+ * frame → worker by the port, last of all, when the page goes away: ports say nothing when they
+ * close in most browsers. The worker forgets the port, its calls and its links.
+ */
+export interface Leave {
+  type: 'leave';
+}
+
+/**
+ * page → frame: stop hosting. With `forget` (consent was withdrawn) the service worker is also
+ * unregistered and everything stored in the frame's partition deleted. Answered by Detached.
+ */
+export interface Detach {
+  type: 'detach';
+  forget: boolean;
+}
+
+export interface Detached {
+  type: 'detached';
 }
 
 /**
@@ -114,7 +141,7 @@ export interface RtcSignal {
   line: number;
 }
 
-export type PageToFrame = Call;
-export type FrameToPage = Reply | Notice;
-export type FrameToWorker = Call | Probe | RtcEvent;
+export type PageToFrame = Call | Detach;
+export type FrameToPage = Reply | Notice | Detached;
+export type FrameToWorker = Call | Probe | Leave | RtcEvent;
 export type WorkerToFrame = Reply | Notice | Alive | RtcCommand;
