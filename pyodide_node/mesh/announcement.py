@@ -1,0 +1,65 @@
+"""What a node says it serves. The body of a signed record of kind `KIND`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from pyodide_node.errors import RecordError
+from pyodide_node.hosts.base import Keys
+from pyodide_node.wire.messages import Block, Hash
+from pyodide_node.wire.records import Record, sign_record
+
+__all__ = ["ANNOUNCE_EVERY", "KIND", "Announcement", "announce", "decode_announcement"]
+
+KIND = "announcement"
+ANNOUNCE_EVERY = 120.0
+"""Seconds between announcements; a record lives for three of them."""
+_TTL = 330
+
+
+class Announcement(Struct, frozen=True, array_like=True):
+    """This node runs blocks [first, last) of `model` for others."""
+
+    model: Hash
+    first: Block
+    last: Block
+    throughput: Annotated[float, Meta(gt=0, lt=1e9)]
+    """Positions through one block per second, measured, after the cpu cap."""
+    engine: Annotated[str, Meta(max_length=32)]
+    host: Literal["tab", "native", "simulated"]
+    free_positions: Annotated[int, Meta(ge=0, lt=2**31)]
+    """Positions of KV cache that new sessions may still claim."""
+    region: Annotated[str, Meta(max_length=32)] = ""
+    pledge: Annotated[str, Meta(max_length=64)] = ""
+
+
+_DECODER = msgspec.msgpack.Decoder(Announcement)
+
+
+async def announce(keys: Keys, announcement: Announcement, now: float) -> bytes:
+    """The signed record of this announcement, made now."""
+    record = Record(
+        kind=KIND,
+        public_key=keys.public_key,
+        number=int(now * 1000),
+        issued=int(now),
+        expires=int(now) + _TTL,
+        body=msgspec.msgpack.encode(announcement),
+    )
+    return await sign_record(keys, record)
+
+
+def decode_announcement(record: Record) -> Announcement:
+    """Raises RecordError for another kind or a body that makes no sense."""
+    if record.kind != KIND:
+        raise RecordError(f"a record of kind {record.kind!r} is not an announcement")
+    try:
+        announcement = _DECODER.decode(record.body)
+    except msgspec.DecodeError as error:
+        raise RecordError(f"a malformed announcement: {error}") from None
+    if announcement.first >= announcement.last:
+        raise RecordError("an announcement of no blocks", first=announcement.first)
+    return announcement

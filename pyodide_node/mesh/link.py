@@ -1,0 +1,320 @@
+"""A link: everything between this node and one peer, whatever way it goes.
+
+It begins sealed through the relay and gains a data channel when ICE succeeds. One *epoch* is one
+sealed session: its sequence numbers, its reassembler and its data channel belong together, so
+that a peer that was restarted begins anew and nothing of before can be mistaken for it.
+
+Inbound packets and outbound messages each have one task: sealing is asynchronous in a tab, and
+order must survive it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from pyodide_node.errors import KwaaiNetError, ProtocolError, RemoteError, SealError, Unreachable
+from pyodide_node.hosts.base import Buffer, Host
+from pyodide_node.mesh.channel import DirectChannel
+from pyodide_node.mesh.paths import Path, PathChooser, PathPolicy
+from pyodide_node.wire import limits
+from pyodide_node.wire.frames import Frame, Reassembler, encode
+from pyodide_node.wire.messages import (
+    Message,
+    PathPing,
+    PathPong,
+    SignalMessage,
+    decode,
+    to_frame,
+)
+from pyodide_node.wire.sealed import (
+    RESET,
+    Offering,
+    SealedSession,
+    accept,
+    is_answer,
+    is_data,
+    is_offer,
+)
+
+__all__ = ["Link"]
+
+_PING_EVERY = 15.0
+
+
+@dataclass(slots=True)
+class _Epoch:
+    session: SealedSession
+    channel: DirectChannel
+    reader: Reassembler = field(default_factory=Reassembler)
+    sequence: int = 0
+
+
+class Link:
+    """Sends to and receives from one peer.
+
+    `forward(packet)` hands a packet to the relay and returns False when there is none;
+    `received(message, payload, path)` gets every message but those of the link itself.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        peer: bytes,
+        *,
+        policy: PathPolicy,
+        ice_servers: Callable[[], Sequence[str]],
+        forward: Callable[[bytes], bool],
+        drain_relay: Callable[[], asyncio.coroutines.Coroutine[None, None, None]],
+        received: Callable[[Message, Buffer, Path], None],
+    ) -> None:
+        self._host = host
+        self.peer = peer
+        self._policy: PathPolicy = policy
+        self._ice_servers = ice_servers
+        self._forward = forward
+        self._drain_relay = drain_relay
+        self._received = received
+        self.paths = PathChooser(policy)
+        self._epoch: _Epoch | None = None
+        self._sealed = asyncio.Event()
+        self._channel_changed = asyncio.Event()
+        self._offering: Offering | None = None
+        self._newest_offer = 0
+        self._inbox: asyncio.Queue[bytes] = asyncio.Queue()
+        self._inbox_bytes = 0
+        self._outbox: asyncio.Queue[tuple[Message, Buffer]] = asyncio.Queue()
+        self._outbox_bytes = 0
+        self._tasks: list[asyncio.Task[None]] = []
+        self.last_error = ""
+
+    def start(self) -> None:
+        name = self.peer.hex()[:8]
+        self._tasks = [
+            asyncio.create_task(self._read(), name=f"link {name} in"),
+            asyncio.create_task(self._write(), name=f"link {name} out"),
+            asyncio.create_task(self._ping(), name=f"link {name} ping"),
+        ]
+
+    @property
+    def direct(self) -> bool:
+        """Whether the data channel is open."""
+        return self._epoch is not None and self._epoch.channel.open
+
+    @property
+    def path(self) -> Path | None:
+        """The way a small message would go now."""
+        return self.paths.choose(
+            limits.CHANNEL_MESSAGE, channel=self.direct, relay=self._sealed.is_set()
+        )
+
+    def send(self, message: Message, payload: Buffer = b"") -> None:
+        """Queue a message. Raises Unreachable when this peer's queue is full."""
+        if self._outbox_bytes + len(payload) > limits.OUTBOX:
+            raise Unreachable("this peer takes messages too slowly", peer=self.peer)
+        self._outbox_bytes += len(payload)
+        self._outbox.put_nowait((message, payload))
+
+    def take_packet(self, packet: Buffer) -> None:
+        """A packet of this peer, from the relay; dropped when it floods this node."""
+        if self._inbox_bytes + len(packet) <= limits.OUTBOX:
+            self._inbox_bytes += len(packet)
+            self._inbox.put_nowait(bytes(packet))
+
+    async def direct_open(self, timeout: float) -> bool:
+        """Wait until the data channel is open."""
+        try:
+            async with asyncio.timeout(timeout):
+                while not self.direct:
+                    self._channel_changed.clear()
+                    await self._channel_changed.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._epoch is not None:
+            await self._epoch.channel.close()
+            self._epoch = None
+
+    # --- sealing --------------------------------------------------------------------------
+
+    async def _seal(self) -> None:
+        """Have an epoch. Raises Unreachable."""
+        if self._epoch is not None:
+            return
+        offering = await Offering.begin(self._host.keys, self.peer, self._host.clock.wall())
+        self._offering = offering
+        if not self._forward(offering.packet):
+            raise Unreachable("there is no relay to reach this peer through", peer=self.peer)
+        try:
+            async with asyncio.timeout(limits.HANDSHAKE_DEADLINE):
+                await self._sealed.wait()
+        except TimeoutError:
+            raise Unreachable("this peer does not answer", peer=self.peer) from None
+        finally:
+            self._offering = None
+
+    async def _take_offer(self, packet: bytes) -> None:
+        # Both may have offered at once: then the offer of the smaller key stands.
+        if self._offering is not None and self._host.keys.public_key < self.peer:
+            return
+        session, answer = await accept(
+            self._host.keys, self.peer, packet, self._host.clock.wall(), self._newest_offer
+        )
+        self._newest_offer = session.offered
+        await self._begin_epoch(session, initiator=False)
+        self._forward(answer)
+        self._sealed.set()
+
+    async def _take_answer(self, packet: bytes) -> None:
+        if self._offering is None:
+            return
+        session = await self._offering.complete(packet)
+        await self._begin_epoch(session, initiator=True)
+        self._sealed.set()
+
+    async def _begin_epoch(self, session: SealedSession, *, initiator: bool) -> None:
+        await self._end_epoch()
+        channel = DirectChannel(
+            self._host,
+            initiator=initiator,
+            ice_servers=self._ice_servers,
+            signal=self.send,
+            received=self._take_channel_data,
+            changed=self._channel_state,
+        )
+        self._epoch = _Epoch(session, channel)
+        if self._policy != "relay":
+            channel.start()
+
+    async def _end_epoch(self) -> None:
+        epoch, self._epoch = self._epoch, None
+        self._sealed.clear()
+        if epoch is not None:
+            self.paths.forget("webrtc")
+            await epoch.channel.close()
+
+    # --- inbound --------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        while True:
+            packet = await self._inbox.get()
+            self._inbox_bytes -= len(packet)
+            try:
+                await self._take(packet)
+            except RemoteError as error:  # theirs: this packet is lost, the link stays
+                self.last_error = str(error)
+
+    async def _take(self, packet: bytes) -> None:
+        if is_data(packet):
+            if self._epoch is None:
+                self._forward(RESET)
+                raise SealError("a sealed packet of a session that is not known here")
+            self._take_frame(await self._epoch.session.open(packet), "relay")
+        elif is_offer(packet):
+            await self._take_offer(packet)
+        elif is_answer(packet):
+            await self._take_answer(packet)
+        elif packet == RESET:
+            await self._end_epoch()
+
+    def _take_channel_data(self, data: bytes) -> None:
+        try:
+            self._take_frame(data, "webrtc")
+        except ProtocolError as error:
+            self.last_error = str(error)
+
+    def _take_frame(self, data: Buffer, path: Path) -> None:
+        epoch = self._epoch
+        if epoch is None:
+            return
+        frame = epoch.reader.feed(data)
+        if frame is None:
+            return
+        match decode(frame):
+            case SignalMessage() as signal:
+                if self._policy != "relay" and path == "relay":
+                    epoch.channel.take_signal(signal)
+            case PathPing(token):
+                self._reply_pong(epoch, token, path)
+            case PathPong(token):
+                self.paths.measured(path, max(0.0, self._host.clock.monotonic() - token / 1e6))
+            case message:
+                self._received(message, frame.payload, path)
+
+    def _reply_pong(self, epoch: _Epoch, token: int, path: Path) -> None:
+        if path == "webrtc":
+            frame = self._next_frame(epoch, PathPong(token))
+            self._spawn_send(epoch, frame)
+        else:
+            self.send(PathPong(token))
+
+    # --- outbound -------------------------------------------------------------------------
+
+    def _next_frame(self, epoch: _Epoch, message: Message, payload: Buffer = b"") -> Frame:
+        frame = to_frame(message, payload, sequence=epoch.sequence)
+        epoch.sequence = (epoch.sequence + 1) & 0xFFFF_FFFF
+        return frame
+
+    async def _write(self) -> None:
+        while True:
+            message, payload = await self._outbox.get()
+            self._outbox_bytes -= len(payload)
+            try:
+                await self._seal()
+                await self._send_now(message, payload)
+            except KwaaiNetError as error:  # the message is lost; its sender has a deadline
+                self.last_error = str(error)
+
+    async def _send_now(self, message: Message, payload: Buffer) -> None:
+        if self._policy == "webrtc" and not _is_of_link(message):
+            await self.direct_open(limits.ICE_DEADLINE)
+        epoch = self._epoch
+        if epoch is None:
+            raise Unreachable("the link was reset", peer=self.peer)
+        path: Path | None = "relay"
+        if not _is_of_link(message):
+            path = self.paths.choose(len(payload), channel=self.direct, relay=True)
+        frame = self._next_frame(epoch, message, payload)
+        if path == "webrtc" and await epoch.channel.send(frame):
+            return
+        if path is None or (self._policy == "webrtc" and path == "webrtc"):
+            raise Unreachable("no direct path to this peer", peer=self.peer)
+        if not self._forward(await epoch.session.seal(encode(frame))):
+            raise Unreachable("the relay is lost", peer=self.peer)
+        await self._drain_relay()
+
+    def _spawn_send(self, epoch: _Epoch, frame: Frame) -> None:
+        task = asyncio.ensure_future(epoch.channel.send(frame))
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    def _channel_state(self, opened: bool) -> None:
+        self._channel_changed.set()
+        if opened and self._epoch is not None:
+            self._ping_channel(self._epoch)
+        if not opened:
+            self.paths.forget("webrtc")
+
+    def _ping_channel(self, epoch: _Epoch) -> None:
+        token = int(self._host.clock.monotonic() * 1e6)
+        self._spawn_send(epoch, self._next_frame(epoch, PathPing(token)))
+
+    async def _ping(self) -> None:
+        """Measure the paths that are open."""
+        while True:
+            await self._sealed.wait()
+            if self._epoch is not None:
+                self.send(PathPing(int(self._host.clock.monotonic() * 1e6)))
+                if self._epoch.channel.open:
+                    self._ping_channel(self._epoch)
+            await asyncio.sleep(_PING_EVERY)
+
+
+def _is_of_link(message: Message) -> bool:
+    """Messages that keep the relayed path going whatever the policy."""
+    return isinstance(message, SignalMessage | PathPing | PathPong)
