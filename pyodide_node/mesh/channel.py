@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 
 from pyodide_node.errors import KwaaiNetError, ProtocolError
 from pyodide_node.hosts.base import Host, PeerConnection, PeerEvents, Signal
@@ -80,7 +80,7 @@ class DirectChannel:
         if connection is not None:
             await connection.close()
 
-    def _spawn(self, work: asyncio.coroutines.Coroutine[None, None, None]) -> None:
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -121,10 +121,13 @@ class DirectChannel:
         except KwaaiNetError as error:
             self.last_error = str(error)
             return
-        loop = asyncio.get_running_loop()
-        self._deadline = loop.call_later(
-            limits.ICE_DEADLINE, lambda: self.open or closed("no direct connection in time")
+        self._deadline = asyncio.get_running_loop().call_later(
+            limits.ICE_DEADLINE, self._give_up, attempt
         )
+
+    def _give_up(self, attempt: int) -> None:
+        if self._attempt == attempt and self._connection is not None and not self.open:
+            self._lost("no direct connection in time")
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None

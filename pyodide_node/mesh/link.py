@@ -11,7 +11,7 @@ order must survive it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 
 from pyodide_node.errors import KwaaiNetError, ProtocolError, RemoteError, SealError, Unreachable
@@ -66,7 +66,7 @@ class Link:
         policy: PathPolicy,
         ice_servers: Callable[[], Sequence[str]],
         forward: Callable[[bytes], bool],
-        drain_relay: Callable[[], asyncio.coroutines.Coroutine[None, None, None]],
+        drain_relay: Callable[[], Coroutine[None, None, None]],
         received: Callable[[Message, Buffer, Path], None],
     ) -> None:
         self._host = host

@@ -1,0 +1,193 @@
+"""The mesh: the peers that are there, and a way to send to each of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+
+from pyodide_node.errors import RecordError
+from pyodide_node.hosts.base import Buffer, Host
+from pyodide_node.mesh.directory import Directory, Entry
+from pyodide_node.mesh.link import Link
+from pyodide_node.mesh.paths import Path, PathPolicy
+from pyodide_node.mesh.relay_client import RelayClient
+from pyodide_node.wire.messages import (
+    Forward,
+    Forwarded,
+    Gone,
+    Message,
+    Publish,
+    Records,
+    Subscribe,
+    Undelivered,
+)
+from pyodide_node.wire.records import verify_record
+
+__all__ = ["Mesh"]
+
+_EXPIRE_EVERY = 30.0
+_LINKS = 512
+"""Links kept; a peer that opens more than this many others has closes the longest unused."""
+
+
+class Mesh:
+    """`received(peer, message, payload, path)` gets what peers send, this node itself included;
+    `changed()` is called when the directory or the relay's state changed;
+    `gone(peer)` when the relay says that a peer left."""
+
+    def __init__(
+        self,
+        host: Host,
+        *,
+        policy: PathPolicy,
+        received: Callable[[bytes, Message, Buffer, Path], None],
+        changed: Callable[[], None],
+        gone: Callable[[bytes], None],
+    ) -> None:
+        self._host = host
+        self._policy: PathPolicy = policy
+        self._received = received
+        self._changed = changed
+        self._gone = gone
+        self._links: dict[bytes, Link] = {}
+        self._relay: RelayClient | None = None
+        self._published: bytes | None = None
+        self._models: list[bytes] = []
+        self._unverified: asyncio.Queue[bytes] = asyncio.Queue(10_000)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.directory = Directory()
+
+    @property
+    def relay(self) -> RelayClient | None:
+        return self._relay
+
+    @property
+    def connected(self) -> bool:
+        return self._relay is not None and self._relay.connected
+
+    def join(self, urls: Sequence[str]) -> None:
+        """Begin to keep a connection to the first relay that answers."""
+        self._relay = RelayClient(self._host, urls, self._from_relay, self._relay_changed)
+        self._relay.start()
+        self._spawn(self._verify_records())
+        self._spawn(self._expire())
+
+    async def joined(self, timeout: float) -> None:
+        """Wait for the relay. Raises Unreachable."""
+        if self._relay is not None:
+            await self._relay.entered(timeout)
+
+    def publish(self, signed: bytes | None) -> None:
+        """Announce this record now, and again at every relay that is entered later."""
+        self._published = signed
+        if signed is not None and self._relay is not None:
+            self._relay.send(Publish(signed))
+
+    def subscribe(self, model: bytes) -> None:
+        """Hear of the nodes that serve `model`."""
+        if model not in self._models:
+            self._models.append(model)
+            if self._relay is not None:
+                self._relay.send(Subscribe(model))
+
+    def entries(self, model: bytes) -> list[Entry]:
+        """Who serves `model`, as far as this node has heard; never this node itself."""
+        own = self._host.keys.public_key
+        found = self.directory.entries(model, self._host.clock.wall())
+        return [entry for entry in found if entry.public_key != own]
+
+    def link(self, peer: bytes) -> Link:
+        """The link to a peer; made when there is none."""
+        link = self._links.pop(peer, None)
+        if link is None:
+            link = Link(
+                self._host,
+                peer,
+                policy=self._policy,
+                ice_servers=lambda: self._relay.ice_servers if self._relay else [],
+                forward=lambda packet: self._forward(peer, packet),
+                drain_relay=self._drain_relay,
+                received=lambda message, payload, path: self._received(
+                    peer, message, payload, path
+                ),
+            )
+            link.start()
+            while len(self._links) >= _LINKS:
+                oldest = next(iter(self._links))
+                self._spawn(self._links.pop(oldest).close())
+        self._links[peer] = link  # at the end: the longest unused comes first
+        return link
+
+    def links(self) -> list[Link]:
+        return list(self._links.values())
+
+    def send(self, peer: bytes, message: Message, payload: Buffer = b"") -> None:
+        """Queue a message to a peer, or to this node itself. Raises Unreachable."""
+        if peer == self._host.keys.public_key:
+            asyncio.get_running_loop().call_soon(self._received, peer, message, payload, "local")
+        else:
+            self.link(peer).send(message, payload)
+
+    async def close(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(link.close() for link in self._links.values()))
+        self._links.clear()
+        if self._relay is not None:
+            await self._relay.close()
+
+    # --- the relay ------------------------------------------------------------------------
+
+    def _forward(self, peer: bytes, packet: bytes) -> bool:
+        return self._relay is not None and self._relay.send(Forward(peer), packet)
+
+    async def _drain_relay(self) -> None:
+        if self._relay is not None:
+            await self._relay.drain()
+
+    def _relay_changed(self, connected: bool) -> None:
+        if connected and self._relay is not None:
+            for model in self._models:
+                self._relay.send(Subscribe(model))
+            if self._published is not None:
+                self._relay.send(Publish(self._published))
+        self._changed()
+
+    def _from_relay(self, message: Message, payload: Buffer) -> None:
+        match message:
+            case Forwarded(sender):
+                if sender != self._host.keys.public_key:
+                    self.link(sender).take_packet(payload)
+            case Records(records):
+                for signed in records:
+                    if not self._unverified.full():
+                        self._unverified.put_nowait(signed)
+            case Gone(peer) | Undelivered(peer, "absent"):
+                if self.directory.remove(peer) is not None:
+                    self._changed()
+                self._gone(peer)
+            case _:
+                pass  # a relay newer than this node may say more
+
+    async def _verify_records(self) -> None:
+        while True:
+            signed = await self._unverified.get()
+            now = self._host.clock.wall()
+            try:
+                record = await verify_record(self._host.keys, signed, now)
+                if self.directory.admit(record, signed, now):
+                    self._changed()
+            except RecordError:
+                continue  # the relay passed on what it should have refused
+
+    async def _expire(self) -> None:
+        while True:
+            await asyncio.sleep(_EXPIRE_EVERY)
+            if self.directory.expire(self._host.clock.wall()):
+                self._changed()
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
