@@ -8,9 +8,10 @@ async def test_two_hosts_meet() -> None:
 """
 
 from .clock import Deadlock, SimulatedClock, VirtualLoop, run_virtual, virtual
-from .engine import SimulatedEngine
+from .engine import EngineFaults, SimulatedEngine
 from .host import SimulatedHost, simulated_host
 from .keys import simulated_keys
+from .model import SimulatedModel, simulated_model
 from .network import Link, SimulatedNetwork
 from .peer import SimulatedPeer
 from .pipe import Pipe
@@ -20,12 +21,14 @@ from .transport import SimulatedTransport
 
 __all__ = [
     "Deadlock",
+    "EngineFaults",
     "Link",
     "Pipe",
     "RelayConnection",
     "SimulatedClock",
     "SimulatedEngine",
     "SimulatedHost",
+    "SimulatedModel",
     "SimulatedNetwork",
     "SimulatedPeer",
     "SimulatedStore",
@@ -35,5 +38,6 @@ __all__ = [
     "run_virtual",
     "simulated_host",
     "simulated_keys",
+    "simulated_model",
     "virtual",
 ]
