@@ -1,0 +1,1 @@
+"""The shard builder and the default model."""
