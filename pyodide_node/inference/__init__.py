@@ -1,0 +1,1 @@
+"""One model, run together: placement, stages, routes, sampling."""

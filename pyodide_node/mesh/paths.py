@@ -12,8 +12,14 @@ PathPolicy = Literal["auto", "webrtc", "relay"]
 _SMOOTHING = 0.3
 """Weight of a new measurement: steady within a few, quick to notice a change."""
 
-_BANDWIDTH: dict[Path, float] = {"webrtc": 2e6, "relay": 16e6, "local": 1e12}
-"""Bytes a second until measured: what each was seen to move at 50 ms round trip."""
+_BANDWIDTH: dict[Path, float] = {"webrtc": 20e6, "relay": 16e6, "local": 1e12}
+"""Bytes a second at most, on machines of today."""
+
+_CHANNEL_WINDOW = 100_000
+"""Bytes a data channel moves in one round trip: its SCTP window, whatever the line could do."""
+
+_RELAY_COST = 0.002
+"""Seconds by which the relay must be faster to be chosen: it is shared by all."""
 
 _UNKNOWN_RTT: dict[Path, float] = {"webrtc": 0.05, "relay": 0.1, "local": 0.0}
 """Seconds until measured: a direct path is taken to be the shorter one."""
@@ -39,7 +45,11 @@ class PathChooser:
 
     def expected(self, path: Path, size: int) -> float:
         """Seconds for a message of `size` one way."""
-        return self._rtt.get(path, _UNKNOWN_RTT[path]) / 2 + size / _BANDWIDTH[path]
+        rtt = self._rtt.get(path, _UNKNOWN_RTT[path])
+        bandwidth = _BANDWIDTH[path]
+        if path == "webrtc" and rtt > 0:
+            bandwidth = min(bandwidth, _CHANNEL_WINDOW / rtt)
+        return rtt / 2 + size / bandwidth + (_RELAY_COST if path == "relay" else 0.0)
 
     def choose(self, size: int, *, channel: bool, relay: bool) -> Path | None:
         """The path for a message of `size`; None when the policy allows none that is open."""

@@ -14,9 +14,9 @@ whole frame is simply the fragment with offset 0 and nothing missing. One codec 
 WebSockets (whole frames) and data channels (fragments of `limits.CHANNEL_MESSAGE`).
 
 Rules, held by `Reassembler`:
-1. The fragments of a message come in order on one path; messages may interleave.
+1. The fragments of a message come in order on each path; messages may interleave.
 2. Every sequence number is delivered at most once; repeats are dropped, not errors, because two
-   paths may carry the same message.
+   paths may carry the same message, whole or in part.
 3. Nothing is allocated beyond `PARTIAL_MESSAGES` and `PARTIAL_BYTES`, whatever a header claims.
 """
 
@@ -29,10 +29,11 @@ from dataclasses import dataclass
 from pyodide_node.errors import LocalError, ProtocolError
 from pyodide_node.wire import limits
 
-__all__ = ["HEADER", "Frame", "Reassembler", "encode", "fragments", "peek_type"]
+__all__ = ["HEADER", "Frame", "Reassembler", "encode", "fragments", "parse", "peek_type"]
 
 HEADER = struct.Struct(">BBHIIII")
 Buffer = bytes | bytearray | memoryview
+_WINDOW = (1 << limits.REPLAY_WINDOW) - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +77,38 @@ def peek_type(data: Buffer) -> int:
     return data[1]
 
 
+def parse(data: Buffer) -> Frame:
+    """A frame that came whole, as on a WebSocket. Raises ProtocolError. The payload is a view."""
+    kind, body_length, stream, sequence, length, offset, content = _split(data)
+    if offset or len(content) != length:
+        raise ProtocolError("a frame came in fragments where only whole ones go", offset=offset)
+    return Frame(
+        type=kind,
+        stream=stream,
+        sequence=sequence,
+        body=bytes(content[:body_length]),
+        payload=content[body_length:],
+    )
+
+
+def _split(data: Buffer) -> tuple[int, int, int, int, int, int, memoryview]:
+    """Header fields and what follows them, as far as one message can show them to be right."""
+    if len(data) < HEADER.size:
+        raise ProtocolError("a frame is shorter than its header", size=len(data))
+    version, kind, body_length, stream, sequence, length, offset = HEADER.unpack_from(data)
+    if version != limits.VERSION:
+        raise ProtocolError(
+            f"frame version {version} is not spoken here; this node speaks {limits.VERSION}",
+            version=version,
+        )
+    if length > limits.MESSAGE or body_length > min(length, limits.BODY):
+        raise ProtocolError("a frame is over the limit", length=length, body=body_length)
+    piece = memoryview(data)[HEADER.size :]
+    if offset + len(piece) > length or (not piece and length):
+        raise ProtocolError("a fragment lies outside its message", offset=offset)
+    return kind, body_length, stream, sequence, length, offset, piece
+
+
 def _header(frame: Frame, offset: int) -> bytes:
     if len(frame.body) > limits.BODY or frame.length > limits.MESSAGE:
         raise LocalError(
@@ -112,19 +145,7 @@ class Reassembler:
 
     def feed(self, data: Buffer) -> Frame | None:
         """The frame that `data` completes, or None. Raises ProtocolError."""
-        if len(data) < HEADER.size:
-            raise ProtocolError("a frame is shorter than its header", size=len(data))
-        version, kind, body_length, stream, sequence, length, offset = HEADER.unpack_from(data)
-        if version != limits.VERSION:
-            raise ProtocolError(
-                f"frame version {version} is not spoken here; this node speaks {limits.VERSION}",
-                version=version,
-            )
-        piece = memoryview(data)[HEADER.size :]
-        if length > limits.MESSAGE or body_length > min(length, limits.BODY):
-            raise ProtocolError("a frame is over the limit", length=length, body=body_length)
-        if offset + len(piece) > length or (not piece and length):
-            raise ProtocolError("a fragment lies outside its message", offset=offset)
+        kind, body_length, stream, sequence, length, offset, piece = _split(data)
         if self._is_repeat(sequence):
             return None
         head = (kind, body_length, stream, length)
@@ -137,8 +158,7 @@ class Reassembler:
         self, head: tuple[int, int, int, int], sequence: int, offset: int, piece: memoryview
     ) -> Frame | None:
         partial = self._partials.get(sequence)
-        if offset == 0:  # a message begun anew on another path replaces what the first one left
-            self._forget(sequence)
+        if partial is None and offset == 0:
             length = head[3]
             if (
                 len(self._partials) >= limits.PARTIAL_MESSAGES
@@ -147,11 +167,14 @@ class Reassembler:
                 raise ProtocolError("too many unfinished messages", partials=len(self._partials))
             partial = self._partials[sequence] = _Partial(head, bytearray(length), 0)
             self._claimed += length
-        elif partial is None or partial.head != head or partial.received != offset:
+        elif partial is None or partial.head != head or partial.received < offset:
             raise ProtocolError("a fragment does not follow the one before", sequence=sequence)
-        partial.content[offset : offset + len(piece)] = piece
-        partial.received += len(piece)
-        if partial.received < len(partial.content):
+        end = offset + len(piece)
+        if end <= partial.received:  # the slower path of two, or a message begun anew
+            return None
+        partial.content[offset:end] = piece
+        partial.received = end
+        if end < len(partial.content):
             return None
         self._forget(sequence)
         return self._deliver(head, sequence, memoryview(partial.content))
@@ -161,9 +184,12 @@ class Reassembler:
     ) -> Frame:
         kind, body_length, stream, _ = head
         if sequence > self._highest:
-            self._seen = (self._seen << (sequence - self._highest)) | 1
-            self._seen &= (1 << limits.REPLAY_WINDOW) - 1
+            # A jump of 2**32 must not become a shift of 2**32 bits.
+            jump = min(sequence - self._highest, limits.REPLAY_WINDOW)
+            self._seen = (self._seen << jump | 1) & _WINDOW
             self._highest = sequence
+            for stale in [s for s in self._partials if sequence - s >= limits.REPLAY_WINDOW]:
+                self._forget(stale)  # no longer deliverable: its path failed half-way
         else:
             self._seen |= 1 << (self._highest - sequence)
         return Frame(

@@ -36,11 +36,13 @@ __all__ = [
     "SessionOpened",
     "SignalMessage",
     "StageError",
+    "StageReport",
     "Step",
     "Subscribe",
     "Undelivered",
     "Welcome",
     "decode",
+    "hello_bytes",
     "to_frame",
 ]
 
@@ -218,6 +220,17 @@ class StageError(Message, frozen=True):
     message: Text
 
 
+class StageReport(Message, frozen=True):
+    """Stage → asker, about once a second while steps come: how it goes there, for people."""
+
+    session: SessionId
+    hop: HopIndex
+    path: Literal["webrtc", "relay", "local"]
+    """By which path the last step arrived."""
+    step_ms: Annotated[float, Meta(ge=0, lt=1e9)]
+    """Compute time of the last step, without waiting."""
+
+
 class CloseSession(Message, frozen=True):
     session: SessionId
 
@@ -245,6 +258,7 @@ _TYPES: dict[int, type[Message]] = {
     43: Result,
     44: StageError,
     45: CloseSession,
+    46: StageReport,
 }
 _NUMBERS = {struct: number for number, struct in _TYPES.items()}
 _DECODERS: dict[int, Any] = {n: msgspec.msgpack.Decoder(struct) for n, struct in _TYPES.items()}

@@ -1,0 +1,149 @@
+"""Finding a model and its files: an index says what there is, hashes say what is true.
+
+A source is a folder URL with `index.json`, `<name>/manifest.json` and `<name>/blobs/<sha256>`.
+The index is only a hint; a manifest must have the id that was asked for, and every blob the hash
+that the manifest pins.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from pyodide_node.errors import (
+    IntegrityError,
+    KwaaiNetError,
+    ManifestError,
+    RemoteError,
+    UnknownModel,
+    Unreachable,
+)
+from pyodide_node.hosts.base import Store
+from pyodide_node.inference.manifest import Manifest, decode_manifest
+
+__all__ = ["BlobFetcher", "Catalog", "Model"]
+
+_INDEX_LIMIT = 1 << 20
+_MANIFEST_LIMIT = 1 << 20
+_TRIES = 2
+"""Per source: a damaged download is fetched once more before the source is given up."""
+
+
+class _IndexEntry(Struct, frozen=True):
+    name: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")]
+    id: Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+
+
+class _Index(Struct, frozen=True):
+    models: Annotated[list[_IndexEntry], Meta(max_length=1000)]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A manifest that has been checked, and the folders its blobs may come from."""
+
+    manifest: Manifest
+    id: str
+    folders: tuple[str, ...]
+
+
+class Catalog:
+    """The models that `sources` (folder URLs, each ending in "/") offer."""
+
+    def __init__(self, store: Store, sources: Sequence[str]) -> None:
+        self._store = store
+        self._sources = list(sources)
+
+    async def find(self, wanted: str) -> Model:
+        """The model of this name or id, or pinned as name@id; "" is the first there is.
+
+        Raises UnknownModel, ManifestError, Unreachable.
+        """
+        name, _, pinned = wanted.partition("@")
+        known: list[str] = []
+        problem: KwaaiNetError | None = None
+        for source in self._sources:
+            try:
+                entries = await self._index(source)
+            except RemoteError as error:
+                problem = error
+                continue
+            known += [entry.name for entry in entries]
+            for entry in entries:
+                if name not in ("", entry.name, entry.id) or pinned not in ("", entry.id):
+                    continue
+                try:
+                    return await self._load(source, entry)
+                except RemoteError as error:
+                    problem = error
+        if problem is not None:
+            raise problem
+        raise UnknownModel(
+            f"no source offers the model {wanted!r}; it can be one of: {', '.join(known) or '–'}",
+            model=wanted,
+            known=known,
+        )
+
+    async def _index(self, source: str) -> list[_IndexEntry]:
+        data = await self._store.fetch(source + "index.json", _INDEX_LIMIT)
+        try:
+            return msgspec.json.decode(data, type=_Index).models
+        except msgspec.DecodeError as error:
+            raise ManifestError(f"the model index is malformed: {error}", url=source) from None
+
+    async def _load(self, source: str, entry: _IndexEntry) -> Model:
+        folder = f"{source}{entry.name}/"
+        data = await self._store.fetch(folder + "manifest.json", _MANIFEST_LIMIT)
+        if hashlib.sha256(data).hexdigest() != entry.id:
+            raise ManifestError("the manifest is not the one that the index names", url=folder)
+        return Model(decode_manifest(data), entry.id, (folder + "blobs/",))
+
+
+class BlobFetcher:
+    """Brings blobs of one model: from the store, else from each folder in turn, checked."""
+
+    def __init__(
+        self,
+        store: Store,
+        model: Model,
+        *,
+        may_keep: Callable[[int], bool],
+        progress: Callable[[int], None] = lambda size: None,
+    ) -> None:
+        self._store = store
+        self._folders = model.folders
+        self._may_keep = may_keep
+        self._progress = progress
+        self.downloaded = 0
+        """Bytes that came over the network."""
+
+    async def __call__(self, sha256: str, size: int) -> Any:
+        """Raises IntegrityError or Unreachable when no source has it whole."""
+        held = await self._store.load(sha256, size)
+        if held is None:
+            held = await self._download(sha256, size)
+        self._progress(size)
+        return held
+
+    async def _download(self, sha256: str, size: int) -> Any:
+        problem: RemoteError = Unreachable("this model has no source", sha256=sha256)
+        for folder in self._folders:
+            for _ in range(_TRIES):
+                try:
+                    blob = await self._store.download(
+                        folder + sha256, sha256, size, keep=self._may_keep(size)
+                    )
+                except IntegrityError as error:
+                    problem = error
+                except Unreachable as error:
+                    problem = error
+                    break
+                else:
+                    self.downloaded += size
+                    return blob
+        raise problem
