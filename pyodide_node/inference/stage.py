@@ -66,6 +66,19 @@ class Stage:
     def __len__(self) -> int:
         return len(self._sessions)
 
+    @property
+    def busy(self) -> bool:
+        """Whether anybody's session is open."""
+        return bool(self._sessions)
+
+    def keys(self) -> set[Key]:
+        return set(self._sessions)
+
+    def asker(self, session: bytes, hop: int) -> bytes | None:
+        """Whose session that is."""
+        found = self._sessions.get((session, hop))
+        return found.asker if found is not None else None
+
     def check_opening(self, asker: bytes, opening: OpenSession) -> None:
         """Raises StageFailed when this session may not be opened."""
         if (opening.session, opening.hop) in self._sessions:

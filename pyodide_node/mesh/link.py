@@ -116,6 +116,10 @@ class Link:
         self._outbox_bytes += len(payload)
         self._outbox.put_nowait((message, payload))
 
+    def warm(self) -> None:
+        """Seal now and measure, before there is anything to send."""
+        self.send(PathPing(int(self._host.clock.monotonic() * 1e6)))
+
     def take_packet(self, packet: Buffer) -> None:
         """A packet of this peer, from the relay; dropped when it floods this node."""
         if self._inbox_bytes + len(packet) <= limits.OUTBOX:

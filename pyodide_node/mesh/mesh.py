@@ -9,7 +9,7 @@ from pyodide_node.errors import RecordError
 from pyodide_node.hosts.base import Buffer, Host
 from pyodide_node.mesh.directory import Directory, Entry
 from pyodide_node.mesh.link import Link
-from pyodide_node.mesh.paths import Path, PathPolicy
+from pyodide_node.mesh.paths import Path, PathChooser, PathPolicy
 from pyodide_node.mesh.relay_client import RelayClient
 from pyodide_node.wire.messages import (
     Forward,
@@ -55,6 +55,7 @@ class Mesh:
         self._models: list[bytes] = []
         self._unverified: asyncio.Queue[bytes] = asyncio.Queue(10_000)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._heard = asyncio.Event()
         self.directory = Directory()
 
     @property
@@ -76,6 +77,14 @@ class Mesh:
         """Wait for the relay. Raises Unreachable."""
         if self._relay is not None:
             await self._relay.entered(timeout)
+
+    async def heard(self, timeout: float) -> None:
+        """Wait until the relay has told of somebody, at most `timeout` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._heard.wait()
+        except TimeoutError:
+            return
 
     def publish(self, signed: bytes | None) -> None:
         """Announce this record now, and again at every relay that is entered later."""
@@ -121,6 +130,19 @@ class Mesh:
     def links(self) -> list[Link]:
         return list(self._links.values())
 
+    def latency(self, peer: bytes, size: int) -> float:
+        """Seconds one way for a message of `size`, as far as is known."""
+        link = self._links.get(peer)
+        paths = link.paths if link is not None else PathChooser(self._policy)
+        direct = self._policy != "relay" and (link is None or link.direct)
+        return paths.expected("webrtc" if direct else "relay", size)
+
+    def warm(self, peers: Sequence[bytes]) -> None:
+        """Open links to peers that will be needed, so that the first message finds a path."""
+        for peer in peers:
+            if peer not in self._links:
+                self.link(peer).warm()
+
     def send(self, peer: bytes, message: Message, payload: Buffer = b"") -> None:
         """Queue a message to a peer, or to this node itself. Raises Unreachable."""
         if peer == self._host.keys.public_key:
@@ -160,6 +182,7 @@ class Mesh:
                 if sender != self._host.keys.public_key:
                     self.link(sender).take_packet(payload)
             case Records(records):
+                self._heard.set()
                 for signed in records:
                     if not self._unverified.full():
                         self._unverified.put_nowait(signed)

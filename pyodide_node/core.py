@@ -1,0 +1,265 @@
+"""KwaaiNetCore: the node, whatever it runs on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+from pyodide_node import __version__
+from pyodide_node.budget import MEGABYTE, Budget, Reservation
+from pyodide_node.config import NodeConfig, ResourceLimits
+from pyodide_node.errors import KwaaiNetError, LocalError
+from pyodide_node.hosts.base import Buffer, Ends, Host
+from pyodide_node.inference.asker import Answer, Asker
+from pyodide_node.inference.catalog import BlobFetcher, Catalog, Model
+from pyodide_node.inference.generation import Chunk, InferenceRequest
+from pyodide_node.inference.serving import Serving
+from pyodide_node.mesh.mesh import Mesh
+from pyodide_node.mesh.paths import Path
+from pyodide_node.mesh.peer import peer_id
+from pyodide_node.wire.messages import (
+    CloseSession,
+    Message,
+    OpenSession,
+    Result,
+    SessionOpened,
+    StageError,
+    StageReport,
+    Step,
+)
+
+__all__ = ["KwaaiNetCore", "Progress"]
+
+Progress = Callable[[str, str, float | None], None]
+"""(stage, text for people, share done in 0…1 or None)."""
+
+_WARM_PEERS = 8
+"""Links opened before they are needed; more would burden everybody in a large swarm."""
+
+
+class KwaaiNetCore:
+    """One node: `initialize`, `join_network`, `load_model`, `run_inference`, `close`."""
+
+    def __init__(
+        self,
+        host: Host,
+        config: NodeConfig,
+        *,
+        progress: Progress = lambda stage, text, share: None,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._host = host
+        self._config = config
+        self._progress = progress
+        self._changed = changed
+        self.budget = Budget(host.clock, host.kind, config.limits)
+        self._catalog = Catalog(host.store, config.sources)
+        self._mesh = Mesh(
+            host,
+            policy=config.path,
+            received=self._received,
+            changed=self._directory_changed,
+            gone=self._peer_left,
+        )
+        self._serving = Serving(host, self._mesh, self.budget, config, changed)
+        self._asker = Asker(host, self._mesh, self._serving, self.budget)
+        self._model: Model | None = None
+        self._fetch: BlobFetcher | None = None
+        self._ends: Ends | None = None
+        self._ends_memory: Reservation | None = None
+        self._ends_loading = asyncio.Lock()
+        self._storage_used = 0
+        self.state = "starting"
+
+    @property
+    def peer(self) -> str:
+        return peer_id(self._host.keys.public_key)
+
+    @property
+    def model(self) -> Model | None:
+        return self._model
+
+    async def initialize(self) -> None:
+        """Join, load and serve as the config says. Raises KwaaiNetError with what to do.
+
+        A relay that does not answer is no failure: the node works alone and keeps trying.
+        """
+        await self.join_network(self._config.relays)
+        await self.load_model(self._config.model)
+        self.state = "ready"
+        self._changed()
+
+    async def join_network(self, relays: Sequence[str]) -> None:
+        """Begin to keep a connection to the first relay that answers; returns at once."""
+        if relays:
+            self._progress("network", "Looking for a relay", None)
+            self._mesh.join(relays)
+
+    async def load_model(self, name: str = "") -> Model:
+        """Fetch the manifest, choose a span that fits the caps, load and announce it."""
+        self.state = "loading"
+        self._progress("model", "Looking for the model", None)
+        model = await self._catalog.find(name)
+        self._storage_used = sum((await self._host.store.held()).values())
+        self._model = model
+        self._mesh.subscribe(bytes.fromhex(model.id))
+        if self._config.relays:
+            await self._hear_of_others()
+        done = 0
+
+        def progress(size: int) -> None:
+            nonlocal done
+            done += size
+            self._progress("model", f"Loading {model.manifest.name}: {done / 1e6:.1f} MB", None)
+
+        self._fetch = BlobFetcher(
+            self._host.store, model, may_keep=self._may_keep, progress=progress
+        )
+        # A node can always ask: the ends' memory is set aside before blocks take the rest.
+        self._ends_memory = self.budget.reserve(self._ends_size(model), "embedding and head")
+        if "compute" in self._config.services:
+            await self._serving.start(model, self._fetch)
+        return model
+
+    async def run_inference(
+        self, request: InferenceRequest, told: Callable[[Answer], None] = lambda answer: None
+    ) -> AsyncIterator[Chunk]:
+        """Chunks of the answer as they come; `told` gets the `Answer` itself, also at the end."""
+        model, ends = await self._ready_to_ask(request.model)
+        async for chunk in self._asker.generate(model, ends, request, told):
+            yield chunk
+
+    async def status(self) -> dict[str, Any]:
+        """The node's state as JSON for pages and command lines."""
+        model, relay = self._model, self._mesh.relay
+        limits = self.budget.limits
+        return {
+            "state": self.state,
+            "version": __version__,
+            "peer": self.peer,
+            "host": self._host.kind,
+            "engine": self._host.engine.name,
+            "model": model
+            and {
+                "name": model.manifest.name,
+                "id": model.id,
+                "blocks": model.manifest.blocks,
+                "context": model.manifest.context_length,
+            },
+            "span": self._serving.span,
+            "relay": {
+                "url": relay.url if relay else "",
+                "connected": self._mesh.connected,
+                "error": relay.last_error if relay and not relay.connected else "",
+            },
+            "peers": self._describe_peers(),
+            "budget": {
+                "cpu": {"limit": limits.cpu, "used": round(self.budget.cpu.used(), 1)},
+                "memory": {
+                    "limit": limits.memory,
+                    "used": round(self.budget.memory_used / MEGABYTE),
+                },
+                "storage": {
+                    "limit": limits.storage,
+                    "used": round(self._storage_used / MEGABYTE, 1),
+                    "persistent": self._host.store.persistent,
+                },
+            },
+            "served": {
+                "tokens": self._serving.totals.tokens,
+                "sessions": self._serving.totals.sessions,
+            },
+            "downloaded": self._fetch.downloaded if self._fetch else 0,
+        }
+
+    def set_limits(self, limits: ResourceLimits) -> None:
+        """New caps, from the visitor's hand; they hold from the next step on."""
+        self.budget.set_limits(limits)
+        self._changed()
+
+    async def close(self) -> None:
+        self.state = "stopped"
+        await self._serving.close()
+        if self._ends is not None:
+            await self._ends.close()
+        await self._mesh.close()
+        self._changed()
+
+    # --- inside ---------------------------------------------------------------------------
+
+    async def _ready_to_ask(self, name: str) -> tuple[Model, Ends]:
+        model, fetch = self._model, self._fetch
+        if model is None or fetch is None:
+            raise LocalError("the node has not loaded a model yet; wait until it is ready")
+        if name not in ("", model.manifest.name, model.id):
+            await self._catalog.find(name)  # raises UnknownModel, naming those there are
+            raise LocalError(
+                f"this node works on {model.manifest.name}; start it with the model {name}",
+                model=name,
+            )
+        async with self._ends_loading:
+            if self._ends is None:
+                self._ends = await self._host.engine.load_ends(model.manifest, fetch)
+        return model, self._ends
+
+    def _ends_size(self, model: Model) -> int:
+        expanded = self._host.engine.expanded
+        return model.manifest.head_bytes(expanded=expanded) + model.manifest.embed.bytes
+
+    def _may_keep(self, size: int) -> bool:
+        if self._storage_used + size > self.budget.limits.storage * MEGABYTE:
+            return False
+        self._storage_used += size
+        return True
+
+    async def _hear_of_others(self) -> None:
+        """Give the relay a moment, so that the first span chosen is one that is needed."""
+        try:
+            await self._mesh.joined(3.0)
+        except KwaaiNetError:
+            return
+        await self._mesh.heard(1.0)
+
+    def _received(self, peer: bytes, message: Message, payload: Buffer, path: Path) -> None:
+        match message:
+            case Step() | OpenSession() | CloseSession():
+                self._serving.take(peer, message, payload, path)
+            case Result() | SessionOpened() | StageError() | StageReport():
+                self._asker.take(peer, message, payload)
+            case _:
+                pass  # a newer node may say more
+
+    def _directory_changed(self) -> None:
+        self._serving.directory_changed()
+        self._asker.directory_changed()
+        if self._model is not None:
+            entries = self._mesh.entries(bytes.fromhex(self._model.id))
+            self._mesh.warm([entry.public_key for entry in entries[:_WARM_PEERS]])
+        self._changed()
+
+    def _peer_left(self, peer: bytes) -> None:
+        self._serving.peer_left(peer)
+        self._asker.peer_left(peer)
+
+    def _describe_peers(self) -> list[dict[str, Any]]:
+        if self._model is None:
+            return []
+        links = {link.peer: link for link in self._mesh.links()}
+        described = []
+        for entry in self._mesh.entries(bytes.fromhex(self._model.id)):
+            said, link = entry.announcement, links.get(entry.public_key)
+            path = link.path if link else None
+            rtt = link.paths.rtt(path) if link and path else None
+            described.append(
+                {
+                    "peer": peer_id(entry.public_key),
+                    "host": said.host,
+                    "engine": said.engine,
+                    "first_block": said.first,
+                    "last_block": said.last,
+                    "path": path,
+                    "rtt_ms": rtt and round(rtt * 1000, 1),
+                }
+            )
+        return described
