@@ -1,0 +1,17 @@
+"""The machine's clocks."""
+
+from __future__ import annotations
+
+import time
+
+__all__ = ["NativeClock"]
+
+
+class NativeClock:
+    """See `base.Clock`."""
+
+    def wall(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic()

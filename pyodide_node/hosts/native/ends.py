@@ -1,0 +1,85 @@
+"""Tokenizer, embedding and head on CPython."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from pyodide_node.errors import EngineError
+from pyodide_node.hosts.base import BlobReader, Buffer, Candidates
+from pyodide_node.hosts.steps import check_ids, check_sampling, floats
+from pyodide_node.inference.manifest import Manifest
+
+from .runtime import Runtime
+
+__all__ = ["NativeEnds", "load_ends"]
+
+
+async def load_ends(runtime: Runtime, manifest: Manifest, blob: BlobReader) -> NativeEnds:
+    async def session(kind: str) -> Any:
+        weights, graph = (
+            (manifest.embed, manifest.graph("gpu-fp32", "embed"))
+            if kind == "embed"
+            else (manifest.head, manifest.graph("gpu-fp32", "head"))
+        )
+        files = {f"{kind}.bin": await blob(weights.sha256, weights.bytes)}
+        return await runtime.session(await blob(graph.sha256, graph.bytes), files)
+
+    described: bytes = await blob(manifest.tokenizer.sha256, manifest.tokenizer.bytes)
+    try:
+        tokenizer = Tokenizer.from_str(bytes(described).decode())
+    except Exception as error:  # the library raises Exception itself
+        raise EngineError(f"the model's tokenizer does not load: {error}") from error
+    embed, head = await session("embed"), await session("head")
+    return NativeEnds(runtime, manifest, tokenizer, embed, head)
+
+
+class NativeEnds:
+    """See `base.Ends`."""
+
+    def __init__(
+        self, runtime: Runtime, manifest: Manifest, tokenizer: Tokenizer, embed: Any, head: Any
+    ) -> None:
+        self._runtime = runtime
+        self._manifest = manifest
+        self._tokenizer = tokenizer
+        self._embed = embed
+        self._head = head
+
+    def encode(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    async def embed(self, ids: Sequence[int]) -> bytes:
+        check_ids(ids, self._manifest.vocab_size)
+        feeds = {"input_ids": np.array([ids], np.int64)}
+        (hidden,) = await self._runtime.call(lambda: self._open(self._embed).run(None, feeds))
+        return bytes(hidden.astype("<f4", copy=False).tobytes())
+
+    async def head(self, hidden: Buffer, temperature: float, k: int) -> Candidates:
+        check_sampling(temperature, k)
+        row = floats(hidden, 1, self._manifest.hidden_size).copy()
+        feeds = {
+            "hidden_in": row[None],
+            "temperature": np.array([temperature], np.float32),
+            "k": np.array([min(k, self._manifest.vocab_size)], np.int64),
+        }
+        names = ["top_values", "top_indices", "logsumexp"]
+        values, ids, total = await self._runtime.call(
+            lambda: self._open(self._head).run(names, feeds)
+        )
+        return Candidates(ids=ids[0].tolist(), values=values[0].tolist(), logsumexp=float(total[0]))
+
+    async def close(self) -> None:
+        self._embed = self._head = None
+
+    @staticmethod
+    def _open(session: Any) -> Any:
+        if session is None:
+            raise EngineError("the model has been closed")
+        return session

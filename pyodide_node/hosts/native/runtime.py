@@ -1,0 +1,60 @@
+"""ONNX Runtime on one thread of its own, so that the event loop stays live.
+
+One thread is also the queue: calls run one after another, in the order they were made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import onnxruntime
+
+from pyodide_node.errors import EngineError, KwaaiNetError
+
+__all__ = ["Runtime", "open_session"]
+
+T = TypeVar("T")
+
+
+def open_session(graph: bytes, files: Mapping[str, bytes], threads: int) -> Any:
+    """An InferenceSession on the CPU; `files` are its external data, by name.
+
+    Raises whatever ONNX Runtime raises: it has no error of its own.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Each session owns a pool; those that spin while idle take the cores from the one that works.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # A plan is kept for every new shape, and strangers choose how many positions a step has.
+    options.enable_mem_pattern = False
+    names, values = list(files), list(files.values())
+    options.add_external_initializers_from_files_in_memory(names, values, [len(v) for v in values])
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+class Runtime:
+    """`threads` work within one operation."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="kwaainet-engine")
+
+    async def call(self, work: Callable[[], T]) -> T:
+        """`work` on the engine's thread. Raises EngineError for what is not ours already."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except (KwaaiNetError, asyncio.CancelledError):
+            raise
+        except Exception as error:
+            raise EngineError(f"ONNX Runtime: {error}") from error
+
+    async def session(self, graph: bytes, files: Mapping[str, bytes]) -> Any:
+        return await self.call(lambda: open_session(graph, files, self.threads))
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)

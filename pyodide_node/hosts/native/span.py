@@ -1,0 +1,170 @@
+"""Blocks of a model in ONNX Runtime, with keys and values that are written in place.
+
+A cache owns two arrays a block, bound to the graph as `past` and as `present` at once: the
+attention operator then writes only the new positions and copies nothing. They are as long as
+the cache's capacity from the start; the system gives pages to what has been written only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from pyodide_node.errors import EngineError
+from pyodide_node.hosts.base import BlobReader, Buffer, Cache
+from pyodide_node.hosts.steps import Floats, check_cache, check_step, floats
+from pyodide_node.inference.manifest import Manifest
+
+from .runtime import Runtime
+
+__all__ = ["NativeCache", "NativeSpan", "Piece", "load_piece"]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One session over blocks [first, last)."""
+
+    first: int
+    last: int
+    session: Any
+
+
+async def load_piece(
+    runtime: Runtime, manifest: Manifest, first: int, last: int, blob: BlobReader
+) -> Piece:
+    graph = manifest.graph("gpu-fp32", last - first)
+    files = {
+        name: await blob(file.sha256, file.bytes)
+        for name, file in manifest.span_blobs(first, last).items()
+    }
+    session = await runtime.session(await blob(graph.sha256, graph.bytes), files)
+    return Piece(first, last, session)
+
+
+class NativeCache:
+    """See `base.Cache`."""
+
+    def __init__(
+        self, owner: NativeSpan, first: int, last: int, shape: tuple[int, int, int, int]
+    ) -> None:
+        self.owner = owner
+        self.first = first
+        self.last = last
+        self.held = 0
+        """Positions that hold something; a step may begin at most there."""
+        self._capacity = shape[2]
+        # One (key, value) a block. An OrtValue made of an array shares the array's memory.
+        self.blocks: list[tuple[Any, ...]] | None = [
+            tuple(
+                onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(shape, np.float32))
+                for _ in ("key", "value")
+            )
+            for _ in range(first, last)
+        ]
+
+    @property
+    def capacity(self) -> int:
+        return self._capacity
+
+    def close(self) -> None:
+        self.blocks = None
+
+
+class NativeSpan:
+    """See `base.Span`. `blob` is kept: a split at a new border reads the weights again."""
+
+    def __init__(
+        self, runtime: Runtime, manifest: Manifest, piece: Piece, blob: BlobReader
+    ) -> None:
+        self._runtime = runtime
+        self._manifest = manifest
+        self._blob = blob
+        self._first = piece.first
+        self._last = piece.last
+        self._pieces = [piece]
+        self._splitting = asyncio.Lock()
+
+    @property
+    def first(self) -> int:
+        return self._first
+
+    @property
+    def last(self) -> int:
+        return self._last
+
+    def open_cache(self, first: int, last: int, capacity: int) -> NativeCache:
+        m = self._manifest
+        check_cache(first, last, capacity, within=(self.first, self.last), context=m.context_length)
+        return NativeCache(self, first, last, (1, m.kv_heads, capacity, m.head_dim))
+
+    async def run(self, cache: Cache, hidden: Buffer, position: int, count: int) -> bytes:
+        """As `base.Span.run`; a first run over a sub-range may also raise what `blob` raises."""
+        if not isinstance(cache, NativeCache) or cache.owner is not self:
+            raise EngineError("a cache of another span")
+        given = floats(hidden, count, self._manifest.hidden_size).copy()
+        await self._split(cache.first)
+        await self._split(cache.last)
+        pieces = [p for p in self._pieces if cache.first <= p.first and p.last <= cache.last]
+        if not pieces:
+            raise EngineError("the span has been closed")
+        return await self._runtime.call(lambda: _step(pieces, cache, given, position))
+
+    async def close(self) -> None:
+        async with self._splitting:
+            self._pieces = []
+
+    async def _split(self, border: int) -> None:
+        """Let a session end at `border`. Caches stay good: keys and values are per block."""
+        async with self._splitting:
+            for index, piece in enumerate(self._pieces):
+                if piece.first < border < piece.last:
+                    halves = [
+                        await load_piece(self._runtime, self._manifest, first, last, self._blob)
+                        for first, last in ((piece.first, border), (border, piece.last))
+                    ]
+                    self._pieces[index : index + 1] = halves
+                    return
+
+
+def _step(pieces: list[Piece], cache: NativeCache, given: Floats, position: int) -> bytes:
+    """One step, on the engine's thread; the steps before it in the queue have been taken."""
+    blocks = cache.blocks
+    if blocks is None:
+        raise EngineError("the cache has been closed")
+    count, width = given.shape
+    check_step(cache.held, cache.capacity, position, count)
+    # If the run fails half-way, positions behind this one hold nothing to be built upon.
+    cache.held = position
+    total = position + count
+    shape = (1, count, width)
+    hidden = _share(given.reshape(shape))
+    seqlens = _share(np.array([total - 1], np.int32))
+    length = _share(np.array(total, np.int32))
+    result = given
+    for piece in pieces:
+        binding = piece.session.io_binding()
+        binding.bind_ortvalue_input("hidden_in", hidden)
+        binding.bind_ortvalue_input("seqlens_k", seqlens)
+        binding.bind_ortvalue_input("total_sequence_length", length)
+        for k in range(piece.last - piece.first):
+            pair = blocks[piece.first - cache.first + k]
+            for part, value in zip(("key", "value"), pair, strict=True):
+                binding.bind_ortvalue_input(f"past_{k}_{part}", value)
+                binding.bind_ortvalue_output(f"present_{k}_{part}", value)
+        result = np.empty(shape, np.float32)
+        hidden = _share(result)
+        binding.bind_ortvalue_output("hidden_out", hidden)
+        piece.session.run_with_iobinding(binding)
+    answer = result.tobytes()
+    floats(answer, count, width)
+    cache.held = total
+    return answer
+
+
+def _share(array: Any) -> Any:
+    """An OrtValue over the array's own memory."""
+    return onnxruntime.OrtValue.ortvalue_from_numpy(array)
