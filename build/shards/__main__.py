@@ -52,7 +52,8 @@ def main(argv: list[str] | None = None) -> int:
     verb = "built" if built.fresh else "already built"
     console.print(
         f"{verb} {manifest.name}: {manifest.blocks} blocks, {size / 1e6:.1f} MB in "
-        f"{len(manifest.blobs())} blobs, model {manifest.model_id}"
+        f"{len(manifest.blobs())} blobs, model {manifest.model_id}",
+        soft_wrap=True,
     )
     return 0
 

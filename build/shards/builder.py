@@ -155,13 +155,16 @@ class _Build:
         best: tuple[float, Reference] | None = None
         for prompt in PROMPTS:
             prompt_ids = bos + tokenizer.encode(prompt, add_special_tokens=False).ids
+            if len(prompt_ids) + REFERENCE_IDS > self._checkpoint.shape.context_length:
+                continue
             ids, margin = model.greedy(prompt_ids, REFERENCE_IDS)
             if best is None or margin > best[0]:
                 best = margin, Reference(prompt=prompt, prompt_ids=prompt_ids, ids=ids)
             if margin >= SAFE_MARGIN:
                 break
+        if best is None:
+            raise CheckpointError("the context holds no reference: serve more positions")
         self._tell("reference")
-        assert best is not None
         return best[1]
 
     def _put(self, data: bytes) -> Blob:

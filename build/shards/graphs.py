@@ -11,6 +11,11 @@ All floats at a graph's borders are float32. S new positions, P past ones, H hid
             logsumexp f32[1] (of logits / temperature over the whole vocabulary)
     whole   input_ids and the inputs of a span over all blocks -> logits f32[1,S,V] and presents
 
+`past` may be longer than what is valid: room behind `total_sequence_length` is ignored, present
+keeps the longer length, and a rewind is a smaller `total_sequence_length` with the same past.
+The embedding table is float16: run `embed` on a CPU or WASM provider, for GPUs without shader-f16
+refuse it, and only when it runs.
+
 A block ends with its residual Add, so that one tensor crosses a border. The head reduces inside
 the graph, so that logits never leave it. Sums run in fp32 (`accuracy_level=1`): with int8 sums,
 the default elsewhere, peers on different engines would not agree.

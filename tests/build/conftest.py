@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from build.shards.builder import build
 from build.shards.checkpoint import Checkpoint
-from pyodide_node.inference.manifest import Manifest
+from pyodide_node.inference.manifest import Manifest, decode_manifest
 
 HIDDEN, INTER, HEADS, KV, HEAD_DIM, BLOCKS = 64, 96, 4, 2, 16, 8
 
@@ -86,6 +86,4 @@ def shards(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="session")
 def manifest(shards: Path) -> Manifest:
-    from pyodide_node.inference.manifest import decode_manifest
-
     return decode_manifest((shards / "manifest.json").read_bytes())

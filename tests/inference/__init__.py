@@ -1,0 +1,1 @@
+"""Models, placement, routes, sessions."""
