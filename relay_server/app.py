@@ -1,0 +1,37 @@
+"""The HTTP side of the relay: browser files, models, and what it tells about itself."""
+
+from __future__ import annotations
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+
+from relay_server.files import BrowserFiles
+from relay_server.headers import headers_for
+from relay_server.hub import Hub
+from relay_server.models import ModelShelf
+from relay_server.settings import RelaySettings
+from relay_server.status import status_routes
+
+__all__ = ["make_app"]
+
+
+def make_app(settings: RelaySettings, hub: Hub) -> Starlette:
+    """Everything but `/mesh`, which is no HTTP once it is upgraded (see websocket.py)."""
+    shelf = ModelShelf(settings.models) if settings.models is not None else None
+
+    def names() -> dict[str, str]:
+        return {model.id: model.name for model in shelf.models()} if shelf is not None else {}
+
+    routes: list[BaseRoute] = [Route("/mesh", _upgrade_required), *status_routes(hub, names)]
+    if shelf is not None:
+        routes += shelf.routes
+    if settings.cdn is not None:
+        routes.append(Mount("/", BrowserFiles(settings.cdn)))
+    return Starlette(routes=routes)
+
+
+async def _upgrade_required(request: Request) -> Response:
+    headers = headers_for("mesh") | {"Upgrade": "websocket", "Connection": "Upgrade"}
+    return PlainTextResponse("the mesh is a WebSocket\n", status_code=426, headers=headers)

@@ -1,0 +1,1 @@
+"""Subcommands of `kwaainet`, one a file."""

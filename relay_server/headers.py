@@ -1,0 +1,61 @@
+"""Response headers of the browser files: any site may load them, none may confuse them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["FRAME_CSP", "IMMUTABLE", "REVALIDATE", "headers_for", "media_type"]
+
+IMMUTABLE: Final = "public, max-age=31536000, immutable"
+REVALIDATE: Final = "no-cache"
+"""Kept by browsers, but asked about each time: answered with 304 while it has not changed."""
+
+FRAME_CSP: Final = (
+    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; connect-src *; "
+    "worker-src 'self'; frame-ancestors *"
+)
+"""The frame runs its own script and worker, compiles WASM, and dials relays and model hosts."""
+
+_EVERY: Final = {
+    "Access-Control-Allow-Origin": "*",
+    "Cross-Origin-Resource-Policy": "cross-origin",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+_TYPES: Final = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".json": "application/json",
+    ".map": "application/json",
+    ".mjs": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".txt": "text/plain; charset=utf-8",
+    ".wasm": "application/wasm",
+    ".whl": "application/zip",
+    ".zip": "application/zip",
+}
+
+
+def media_type(path: str) -> str:
+    """By the name alone, whatever this machine's mime.types say."""
+    dot = path.rfind(".")
+    return _TYPES.get(path[dot:].lower() if dot >= 0 else "", "application/octet-stream")
+
+
+def headers_for(path: str) -> dict[str, str]:
+    """Headers of the browser file at `path`, without a leading slash.
+
+    COEP is on all that can make a document or a worker: a site that is cross-origin isolated
+    refuses a frame or worker without it, and one that is not does not mind it.
+    """
+    headers = dict(_EVERY)
+    headers["Cache-Control"] = IMMUTABLE if path.startswith("runtime/") else REVALIDATE
+    if path.endswith((".html", ".js", ".mjs")):
+        headers["Cross-Origin-Embedder-Policy"] = "require-corp"
+    if path == "worker.js":
+        headers["Service-Worker-Allowed"] = "/"
+    if path == "frame.html":
+        headers["Content-Security-Policy"] = FRAME_CSP
+    return headers

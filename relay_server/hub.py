@@ -1,0 +1,314 @@
+"""The mesh's middle: who is here, who hears of whom, and passing sealed packets on.
+
+Synchronous, and knows no socket but `node.Socket`. All that a node can do wrong ends in
+`refuse`: the node is told why, its connection closed, and nobody else notices.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from pyodide_node.errors import ProtocolError, RecordError
+from pyodide_node.hosts.base import Buffer, Clock
+from pyodide_node.mesh.announcement import decode_announcement
+from pyodide_node.mesh.directory import Directory
+from pyodide_node.wire import limits
+from pyodide_node.wire.frames import Frame, parse
+from pyodide_node.wire.messages import (
+    Challenge,
+    Forward,
+    Forwarded,
+    Hello,
+    Message,
+    Ping,
+    Pong,
+    Publish,
+    Refused,
+    Subscribe,
+    Undelivered,
+    Welcome,
+    decode,
+    to_frame,
+)
+from pyodide_node.wire.records import check_record
+from relay_server.counters import Counters
+from relay_server.entry import check_hello, verify
+from relay_server.node import Node, Socket
+from relay_server.rates import Rate
+from relay_server.refusal import PROTOCOL, Refusal
+from relay_server.settings import CONTROL_SLACK, RelaySettings
+from relay_server.topics import Later, Topics, batches
+
+__all__ = ["Hub"]
+
+_FORWARDED = to_frame(Forwarded(bytes(32))).type
+
+
+class Hub:
+    """`ice_servers(host)` names STUN servers for a node that dialled this Host header."""
+
+    def __init__(self, settings: RelaySettings, clock: Clock, later: Later | None = None) -> None:
+        self.settings = settings
+        self.directory = Directory(settings.max_records)
+        self.counters = Counters()
+        self.stun_port: int | None = None
+        self._clock = clock
+        self._nodes: dict[bytes, Node] = {}
+        self._entering: dict[Node, None] = {}
+        self._addresses: Counter[str] = Counter()
+        self._topics = Topics(later or _loop_later, self._tell)
+        self._messages = Rate(settings.messages_per_second, settings.messages_per_second)
+        self._bytes = Rate(settings.bytes_per_second, settings.bytes_per_second)
+        self._publishes = Rate(settings.publishes_per_second, settings.publish_burst)
+        self._queue_limit = settings.queue_bytes
+
+    def __len__(self) -> int:
+        """Nodes that have entered."""
+        return len(self._nodes)
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter([*self._nodes.values(), *self._entering])
+
+    @property
+    def entering(self) -> int:
+        return len(self._entering)
+
+    # --- called by sockets ----------------------------------------------------------------
+
+    def refuses(self, address: str) -> str | None:
+        """Why a new connection from `address` is not taken; None when it is."""
+        if len(self._nodes) + len(self._entering) >= self.settings.max_connections:
+            reason = "Full"
+        elif self._addresses[_network(address)] >= self.settings.max_per_address:
+            reason = "TooManyFromOneAddress"
+        elif len(self._entering) >= self.settings.max_handshakes:
+            reason = "TooManyHandshakes"
+        else:
+            return None
+        self.counters.refused[reason] += 1
+        return reason
+
+    def connected(self, socket: Socket, host: str, address: str) -> Node:
+        """A WebSocket has opened: challenge it."""
+        network = _network(address)
+        node = Node(
+            socket,
+            host=host,
+            address=network,
+            nonce=os.urandom(32),
+            now=self._clock.monotonic(),
+        )
+        self._addresses[network] += 1
+        self._entering[node] = None
+        node.send(Challenge(node.nonce))
+        return node
+
+    def received(self, node: Node, data: Buffer) -> None:
+        """One message of a node. Never raises."""
+        try:
+            now = self._clock.monotonic()
+            node.heard = now
+            node.pinged = False
+            frame = parse(data)
+            if frame.sequence != node.received:
+                raise ProtocolError(
+                    f"frame number {frame.sequence} where {node.received} was due; "
+                    "count the frames of a connection from 0",
+                )
+            node.received = (node.received + 1) & 0xFFFF_FFFF
+            self._slow_down(node, len(data), now)
+            self._dispatch(node, frame)
+        except ProtocolError as error:
+            self.refuse(node, Refusal(error.code, str(error), PROTOCOL))
+        except RecordError as error:
+            self.refuse(node, Refusal(error.code, str(error)))
+        except Refusal as refusal:
+            self.refuse(node, refusal)
+
+    def refuse(self, node: Node, refusal: Refusal) -> None:
+        """Tell a node why, and close its connection."""
+        self.counters.refused[refusal.code] += 1
+        if node.socket.buffered <= self._queue_limit + CONTROL_SLACK:
+            node.send(Refused(refusal.code, str(refusal)[:1024]))
+        node.socket.close(refusal.close_code, str(refusal))
+
+    def disconnected(self, node: Node) -> None:
+        """The socket is closing or lost; called once for each `connected`."""
+        self._entering.pop(node, None)
+        self._addresses[node.address] -= 1
+        if not self._addresses[node.address]:
+            del self._addresses[node.address]
+        self._topics.leave(node)
+        if self._nodes.get(node.key) is node:
+            del self._nodes[node.key]
+            self.directory.remove(node.key)
+            if node.announced:
+                self._topics.gone(node.announced, node.key)
+
+    # --- called by the relay --------------------------------------------------------------
+
+    def sweep(self) -> None:
+        """Look at all deadlines, and at the memory that slow nodes hold."""
+        now, settings = self._clock.monotonic(), self.settings
+        waiting = 0
+        for node in self:
+            waiting += node.socket.buffered
+            silent = now - node.heard
+            if not node.key:
+                if silent > settings.handshake_deadline:
+                    text = "the handshake was not finished in time"
+                    self.refuse(node, Refusal("HandshakeTimeout", text))
+            elif node.stalled_for(now) > settings.stall_timeout:
+                self._cut(node, "Stalled")
+            elif silent > settings.idle_timeout:
+                self.refuse(node, Refusal("Idle", "this node did not answer; connect again"))
+            elif silent > settings.ping_after and not node.pinged:
+                node.pinged = True
+                self._tell(node, *_encoded(Ping(int(now * 1000))))
+        crowded = waiting > settings.total_queue_bytes
+        self._queue_limit = (
+            min(settings.queue_bytes, limits.MESSAGE) if crowded else settings.queue_bytes
+        )
+        self.directory.expire(self._clock.wall())
+
+    # --- messages -------------------------------------------------------------------------
+
+    def _slow_down(self, node: Node, size: int, now: float) -> None:
+        node.message_state = self._messages.spend(node.message_state, now)
+        node.byte_state = self._bytes.spend(node.byte_state, now, size)
+        excess = max(
+            self._messages.excess(node.message_state, now),
+            self._bytes.excess(node.byte_state, now),
+        )
+        if excess > 0:
+            self.counters.throttled += 1
+            node.socket.hold(excess)
+
+    def _dispatch(self, node: Node, frame: Frame) -> None:
+        message = decode(frame)
+        if not node.key:
+            if not isinstance(message, Hello):
+                raise ProtocolError("the challenge must be answered with a Hello first")
+            self._enter(node, message)
+            return
+        match message:
+            case Forward(to):
+                self._forward(node, to, frame)
+            case Pong():
+                pass
+            case Ping(token):
+                self._tell(node, *_encoded(Pong(token)))
+            case Publish(record):
+                self._publish(node, record)
+            case Subscribe(model):
+                self._subscribe(node, model)
+            case _:
+                name = type(message).__name__
+                raise ProtocolError(f"a {name} is not for relays", type=frame.type)
+
+    def _enter(self, node: Node, hello: Hello) -> None:
+        check_hello(hello, node.nonce, node.host, self.settings.audiences)
+        older = self._nodes.get(hello.public_key)
+        del self._entering[node]
+        node.key = hello.public_key
+        node.nonce = b""
+        node.sender_body = to_frame(Forwarded(node.key)).body
+        self._nodes[node.key] = node
+        if older is not None:
+            # The node is the same, so its announcement stands; only the connection is new.
+            node.announced = older.announced
+            text = "this key connected again; only its newest connection stays"
+            self.refuse(older, Refusal("Replaced", text))
+        self.counters.entered += 1
+        node.socket.welcome()
+        node.send(Welcome(self._ice_servers(node.host)))
+
+    def _ice_servers(self, host: str) -> list[str]:
+        name, _, port = host.rpartition(":")
+        if not port.isdigit():
+            name = host
+        if self.settings.ice_servers or self.stun_port is None or not name:
+            return list(self.settings.ice_servers)
+        return [f"stun:{name}:{self.stun_port}"]
+
+    def _forward(self, node: Node, to: bytes, frame: Frame) -> None:
+        target = self._nodes.get(to)
+        counters = self.counters
+        if target is None:
+            code = "absent"
+        elif target.socket.buffered + len(frame.payload) > self._queue_limit:
+            code = "full"
+        else:
+            target.write(_FORWARDED, node.sender_body, frame.payload)
+            counters.forwarded_frames += 1
+            counters.forwarded_bytes += len(frame.payload)
+            return
+        counters.undelivered[code] += 1
+        self._tell(node, *_encoded(Undelivered(to, code)))
+
+    def _publish(self, node: Node, signed: bytes) -> None:
+        now = self._clock.monotonic()
+        node.publish_state = self._publishes.spend(node.publish_state, now)
+        if self._publishes.excess(node.publish_state, now) > 0:
+            raise Refusal("RateLimited", "too many announcements; one every 120 s is enough")
+        wall = self._clock.wall()
+        record = check_record(verify, signed, wall)
+        if record.public_key != node.key:
+            raise Refusal("NotYours", "a node publishes its own records only")
+        model = decode_announcement(record).model
+        if not self.directory.admit(record, signed, wall):
+            return  # not newer than the one held: harmless, and nothing to tell
+        self.counters.published += 1
+        if node.announced and node.announced != model:
+            self._topics.gone(node.announced, node.key)
+        node.announced = model
+        self._topics.changed(model, node.key, signed)
+
+    def _subscribe(self, node: Node, model: bytes) -> None:
+        if model in node.topics:
+            return  # it has had them all, and hears of every change
+        if len(node.topics) >= self.settings.max_topics:
+            raise Refusal("TooManyTopics", f"at most {self.settings.max_topics} models at once")
+        self._topics.subscribe(node, model)
+        held = self.directory.entries(model, self._clock.wall())
+        for message in batches([entry.signed for entry in held if entry.public_key != node.key]):
+            self._tell(node, *_encoded(message))
+
+    def _tell(self, node: Node, kind: int, body: bytes) -> None:
+        """The relay's own words. A node that does not read them has lost track: cut it."""
+        if node.socket.buffered + len(body) > self._queue_limit + CONTROL_SLACK:
+            self._cut(node, "Slow")
+        else:
+            node.write(kind, body)
+
+    def _cut(self, node: Node, reason: str) -> None:
+        if not node.doomed:
+            node.doomed = True
+            self.counters.refused[reason] += 1
+            node.socket.abort()
+
+
+def _encoded(message: Message) -> tuple[int, bytes]:
+    frame = to_frame(message)
+    return frame.type, frame.body
+
+
+def _loop_later(seconds: float, call: Callable[[], None]) -> asyncio.TimerHandle:
+    return asyncio.get_running_loop().call_later(seconds, call)
+
+
+def _network(address: str) -> str:
+    """What counts as one address: an IPv6 host owns its whole /64."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return str(parsed)
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(parsed), 64), strict=False))

@@ -1,0 +1,102 @@
+"""What the relay tells about itself: health, metrics and a summary, nothing of anybody."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from relay_server.headers import headers_for
+from relay_server.hub import Hub
+
+__all__ = ["metrics", "status_routes", "summary"]
+
+
+def status_routes(hub: Hub, names: Callable[[], dict[str, str]]) -> list[Route]:
+    """`names` gives the names of models that are known here, by their id in hex."""
+
+    async def healthz(request: Request) -> Response:
+        return PlainTextResponse("ok\n", headers=headers_for("healthz"))
+
+    async def metrics_text(request: Request) -> Response:
+        text = "".join(metrics(hub))
+        return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
+
+    async def status(request: Request) -> Response:
+        body = msgspec.json.encode(summary(hub, names()))
+        return Response(body, media_type="application/json", headers=headers_for("status.json"))
+
+    return [
+        Route("/healthz", healthz),
+        Route("/metrics", metrics_text),
+        Route("/status.json", status),
+    ]
+
+
+def summary(hub: Hub, names: dict[str, str]) -> dict[str, Any]:
+    """Nodes in all, and how many serve each block of each model."""
+    models: dict[bytes, list[int]] = {}
+    serving: dict[bytes, int] = {}
+    for entry in hub.directory:
+        announced = entry.announcement
+        counts = models.setdefault(announced.model, [])
+        counts.extend([0] * (announced.last - len(counts)))
+        for block in range(announced.first, announced.last):
+            counts[block] += 1
+        serving[announced.model] = serving.get(announced.model, 0) + 1
+    return {
+        "nodes": len(hub),
+        "models": [
+            {
+                "id": model.hex(),
+                "name": names.get(model.hex(), ""),
+                "nodes": serving[model],
+                "blocks": counts,
+            }
+            for model, counts in sorted(models.items())
+        ],
+    }
+
+
+def metrics(hub: Hub) -> Iterable[str]:
+    """Prometheus' text format, version 0.0.4."""
+    counters = hub.counters
+    yield from _family("connections", "gauge", "Nodes connected.", {"": len(hub)})
+    yield from _family("handshakes", "gauge", "Connections not entered yet.", {"": hub.entering})
+    yield from _family("records", "gauge", "Announcements held.", {"": len(hub.directory)})
+    yield from _family("entered_total", "counter", "Nodes entered.", {"": counters.entered})
+    yield from _family("published_total", "counter", "Records taken.", {"": counters.published})
+    yield from _family(
+        "forwarded_frames_total", "counter", "Frames passed on.", {"": counters.forwarded_frames}
+    )
+    yield from _family(
+        "forwarded_bytes_total", "counter", "Bytes passed on.", {"": counters.forwarded_bytes}
+    )
+    yield from _family(
+        "undelivered_total", "counter", "Frames not passed on.", _labelled(counters.undelivered)
+    )
+    yield from _family(
+        "refused_total", "counter", "Connections refused or cut.", _labelled(counters.refused)
+    )
+    yield from _family(
+        "throttled_total", "counter", "Times a sender was slowed.", {"": counters.throttled}
+    )
+    yield from _family(
+        "stun_answers_total", "counter", "STUN answers.", {"": counters.stun_answers}
+    )
+
+
+def _labelled(values: dict[str, int]) -> dict[str, int]:
+    # Codes are this package's own identifiers, so they need no escaping.
+    return {f'{{reason="{code}"}}': count for code, count in sorted(values.items())}
+
+
+def _family(name: str, kind: str, text: str, values: dict[str, int]) -> Iterable[str]:
+    full = f"kwaainet_relay_{name}"
+    yield f"# HELP {full} {text}\n# TYPE {full} {kind}\n"
+    for labels, value in values.items():
+        yield f"{full}{labels} {value}\n"
