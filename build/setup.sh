@@ -1,0 +1,77 @@
+#!/bin/sh
+# What a fresh machine needs before anything else: checks Python and Node, makes .venv, installs
+# the locked packages of both languages and finds or installs Chromium. Each step leaves a stamp
+# in .make/ and is skipped until what it depends on changes.
+#
+#   build/setup.sh python | node | chromium
+set -eu
+cd "$(dirname "$0")/.."
+mkdir -p .make
+
+say() { printf '\033[1m▸ %s\033[0m\n' "$*" >&2; }
+die() { printf '\033[31m%s\033[0m\n' "$*" >&2; exit 1; }
+
+# Debian packages, for root only: nobody else's machine is changed.
+debian_install() {
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then return 1; fi
+    say "Installing $* (Debian)"
+    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@"; } \
+        >.make/apt.log 2>&1 || { tail -n 20 .make/apt.log >&2; return 1; }
+}
+
+stamp_is() { [ -f ".make/$1" ] && [ "$(cat ".make/$1")" = "$2" ]; }
+
+find_python() {
+    for candidate in "${PYTHON:-}" python3 python3.14 python3.13 python3.12 python3.11; do
+        if [ -n "$candidate" ] && command -v "$candidate" >/dev/null &&
+            "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            echo "$candidate"
+            return
+        fi
+    done
+    die "Python 3.11 or newer is needed; install it, or name it: PYTHON=/path/to/python make …"
+}
+
+setup_python() {
+    python=$(find_python)
+    want=$(cat requirements.lock pyproject.toml | sha256sum)
+    if stamp_is python "$want" && [ -x .venv/bin/python ]; then return; fi
+    if [ ! -x .venv/bin/python ]; then
+        say "Making .venv with $($python --version)"
+        "$python" -m venv .venv 2>/dev/null || {
+            rm -rf .venv
+            debian_install python3-venv || die "Python's venv module is missing: apt install python3-venv"
+            "$python" -m venv .venv
+        }
+    fi
+    say "Installing Python packages (about a minute the first time)"
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --progress-bar on \
+        --require-hashes -r requirements.lock
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+        --no-build-isolation -e .
+    echo "$want" >.make/python
+}
+
+setup_node() {
+    command -v node >/dev/null || debian_install nodejs npm || die "Node 20 or newer is needed"
+    node -e 'process.exit(+(parseInt(process.versions.node) < 20))' ||
+        die "Node 20 or newer is needed; this is $(node --version)"
+    want=$(cat package-lock.json | sha256sum)
+    if stamp_is node "$want" && [ -d node_modules ]; then return; fi
+    say "Installing Node packages"
+    npm ci --no-audit --no-fund --loglevel=error >&2
+    echo "$want" >.make/node
+}
+
+setup_chromium() {
+    if [ -n "${CHROMIUM_PATH:-}" ]; then
+        [ -x "$CHROMIUM_PATH" ] || die "CHROMIUM_PATH=$CHROMIUM_PATH is not there"
+        return
+    fi
+    for name in chromium chromium-browser google-chrome google-chrome-stable; do
+        if command -v "$name" >/dev/null; then return; fi
+    done
+    debian_install chromium || die "Chromium is needed: install it, or set CHROMIUM_PATH"
+}
+
+for step in "$@"; do "setup_$step"; done
