@@ -1,0 +1,35 @@
+/** The node's state as pyodide_node tells it: the value of `status()` and of `status` events. */
+
+export interface Status {
+  state: string;
+  peer: string;
+  model: { name: string; blocks: number; id: string } | null;
+  /** Blocks [first, last) that this node serves. */
+  span: [number, number] | null;
+  engine: string;
+  host: string;
+  relay: { url: string; connected: boolean };
+  peers: Peer[];
+  budget: { cpu: Use; memory: Use; storage: Use };
+  served: { tokens: number; sessions: number };
+  version: string;
+}
+
+/** Percent of one core for `cpu`, MB for `memory` and `storage`. */
+export interface Use {
+  limit: number;
+  used: number;
+}
+
+export interface Hop {
+  peer: string;
+  host: string;
+  first_block: number;
+  last_block: number;
+  engine: string;
+  path: string;
+}
+
+export interface Peer extends Hop {
+  rtt_ms: number | null;
+}
