@@ -7,6 +7,7 @@ embedding, the head, the tokenizer and a manifest that pins all of it by sha256:
 
     checkpoint.py   safetensors and config.json, read one tensor at a time
     quantise.py     int4 blocks of 32 weights, and back
+    rope.py         rotary position tables
     layout.py       which bytes lie where in a weights file; how int4 is expanded to fp32
     graphs.py       ONNX graphs over those files
     reference.py    greedy ids of the unsplit int4 model, by which a node tests itself

@@ -16,6 +16,7 @@ from build.shards.graphs import GraphMaker
 from build.shards.layout import Part, Slot, expansion, pack
 from build.shards.quantise import quantise
 from build.shards.reference import PROMPTS, SAFE_MARGIN, WholeModel
+from build.shards.rope import rotary_tables
 from pyodide_node.errors import ManifestError
 from pyodide_node.inference.manifest import (
     FORMAT,
@@ -203,11 +204,10 @@ def _layer(source: Checkpoint, index: int) -> dict[str, Part]:
     }
 
 
-def _rope(shape: Shape) -> dict[str, Part]:
-    """Rotary tables f32[context, head_dim / 2], no longer than the positions served."""
-    exponents = np.arange(0, shape.head_dim, 2) / shape.head_dim
-    angles = np.outer(np.arange(shape.context_length), shape.rope_theta**-exponents)
-    return {"cos": np.cos(angles).astype(np.float32), "sin": np.sin(angles).astype(np.float32)}
+def _rope(s: Shape) -> dict[str, Part]:
+    """Rotary tables, no longer than the positions served."""
+    cos, sin = rotary_tables(s.context_length, s.head_dim, s.rope_theta, s.rope_scaling)
+    return {"cos": cos, "sin": sin}
 
 
 def _inputs(checkpoint: Checkpoint, name: str, license: str) -> str:

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes  # noqa: F401 - numpy knows bfloat16 by name only once this is imported
 import numpy as np
 from safetensors import safe_open
 
 from build.shards.quantise import BLOCK, Floats
+from build.shards.rope import Llama3Scaling
 
 
 class CheckpointError(Exception):
@@ -33,6 +35,7 @@ class Shape:
     context_length: int
     rms_eps: float
     rope_theta: float
+    rope_scaling: Llama3Scaling | None = None
 
 
 class Checkpoint:
@@ -45,7 +48,10 @@ class Checkpoint:
         """
         self.folder = folder
         config = _config(folder)
-        self.shape = _shape(config, context_length)
+        try:
+            self.shape = _shape(config, context_length)
+        except KeyError as missing:
+            raise CheckpointError(f"{folder}/config.json has no {missing}") from None
         self.bos_id: int | None = config.get("bos_token_id")
         eos = config.get("eos_token_id")
         self.eos_ids: list[int] = [] if eos is None else eos if isinstance(eos, list) else [eos]
@@ -112,14 +118,12 @@ def _shape(config: dict[str, Any], context_length: int | None) -> Shape:
         "hidden_act": ("silu", None),
         "attention_bias": (False, None),
         "mlp_bias": (False, None),
-        "rope_scaling": (None,),
     }
     for key, wanted in plain.items():
         if config.get(key) not in wanted:
             raise CheckpointError(f"{key}={config.get(key)!r} is not supported, only {wanted[0]!r}")
-    rope: dict[str, Any] = config.get("rope_parameters") or config
-    if rope.get("rope_type", "default") != "default":
-        raise CheckpointError(f"rope_type={rope['rope_type']!r} is not supported, only 'default'")
+    # Configs name the same settings rope_parameters or, older, rope_scaling.
+    rope: dict[str, Any] = config.get("rope_parameters") or config.get("rope_scaling") or {}
     heads, hidden = config["num_attention_heads"], config["hidden_size"]
     longest = config["max_position_embeddings"]
     shape = Shape(
@@ -132,7 +136,8 @@ def _shape(config: dict[str, Any], context_length: int | None) -> Shape:
         vocab_size=config["vocab_size"],
         context_length=min(longest, context_length or longest),
         rms_eps=config["rms_norm_eps"],
-        rope_theta=rope["rope_theta"],
+        rope_theta=rope.get("rope_theta") or config["rope_theta"],
+        rope_scaling=_scaling(rope),
     )
     for name in ("hidden_size", "intermediate_size"):
         if getattr(shape, name) % BLOCK:
@@ -140,6 +145,16 @@ def _shape(config: dict[str, Any], context_length: int | None) -> Shape:
     if shape.heads * shape.head_dim % BLOCK:
         raise CheckpointError(f"heads x head_dim must be a multiple of {BLOCK} for int4 blocks")
     return shape
+
+
+def _scaling(rope: dict[str, Any]) -> Llama3Scaling | None:
+    kind = rope.get("rope_type") or rope.get("type") or "default"
+    if kind == "default":
+        return None
+    if kind != "llama3":
+        raise CheckpointError(f"rope_type={kind!r} is not supported, only 'default' and 'llama3'")
+    fields = Llama3Scaling.__dataclass_fields__
+    return Llama3Scaling(**{name: rope[name] for name in fields})
 
 
 def _license(folder: Path) -> str | None:

@@ -85,5 +85,7 @@ def dequantise(matrix: Quantised) -> Floats:
 
 def _round(blocks: NDArray[np.float64], scale: Floats) -> NDArray[np.float64]:
     """Nearest steps -8..7 of each block; a block of zeros has scale 0 and stays 0."""
-    inverse = np.divide(1.0, scale, out=np.zeros(len(scale)), where=scale != 0)
+    # In float64: the inverse of the smallest float32 does not fit in one.
+    wide = scale.astype(np.float64)
+    inverse = np.divide(1.0, wide, out=np.zeros(len(wide)), where=wide != 0)
     return np.clip(np.rint(blocks * inverse[:, None]), -ZERO, ZERO - 1)

@@ -6,7 +6,10 @@ import hashlib
 import json
 from pathlib import Path
 
+import ml_dtypes
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from build.shards.__main__ import main
 from build.shards.builder import build
@@ -94,8 +97,8 @@ def test_context_caps_the_rotary_table(checkpoint: Checkpoint, tmp_path: Path) -
     [
         ({"model_type": "qwen2"}, "model_type"),
         ({"attention_bias": True}, "attention_bias"),
-        ({"rope_scaling": {"type": "linear"}}, "rope_scaling"),
-        ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1.0}}, "rope_type"),
+        ({"rope_scaling": {"type": "linear"}}, "rope_type"),
+        ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1.0}}, "rope_type"),
         ({"intermediate_size": 100}, "multiple of 32"),
         ({"hidden_size": 128}, "config.json says"),
         ({"num_hidden_layers": 9}, "no tensor"),
@@ -107,6 +110,23 @@ def test_says_what_it_cannot_take(tmp_path: Path, changes: dict[str, object], sa
     with pytest.raises(CheckpointError, match=says):
         build(Checkpoint(folder), tmp_path / "out", "tiny")
     assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_reads_bfloat16_in_several_files_with_an_output_matrix(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "checkpoint")
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    wide = {name: value.astype(ml_dtypes.bfloat16) for name, value in tensors.items()}
+    head = wide["model.embed_tokens.weight"] * -1
+    half = len(wide) // 2
+    for number, part in enumerate(
+        (dict(list(wide.items())[:half]), dict(list(wide.items())[half:]))
+    ):
+        extra = {"lm_head.weight": head} if number else {}
+        save_file({**part, **extra}, folder / f"model-{number}.safetensors")
+    checkpoint = Checkpoint(folder)
+    assert np.array_equal(checkpoint.output_matrix(), -checkpoint.embedding())
+    assert build(checkpoint, tmp_path / "out", "tiny").manifest.blocks == 8
 
 
 def test_reads_the_rope_of_newer_configs(checkpoint: Checkpoint, tmp_path: Path) -> None:
@@ -121,6 +141,15 @@ def test_wants_a_licence(tmp_path: Path) -> None:
         build(Checkpoint(folder), tmp_path / "out", "tiny")
     made = build(Checkpoint(folder), tmp_path / "out", "tiny", license="0BSD")
     assert made.manifest.license == "0BSD"
+
+
+def test_wants_every_size(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path)
+    config = json.loads((folder / "config.json").read_bytes())
+    del config["hidden_size"]
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="no 'hidden_size'"):
+        Checkpoint(folder)
 
 
 def test_wants_a_checkpoint(tmp_path: Path) -> None:

@@ -53,6 +53,11 @@ def test_zeros_stay_zeros() -> None:
     assert not dequantise(quantise(np.zeros((2, 64), np.float32))).any()
 
 
+def test_the_smallest_numbers_do_no_harm() -> None:
+    tiny = np.full((1, 32), np.float32(1e-45))
+    assert np.abs(dequantise(quantise(tiny))).max() <= tiny.max()
+
+
 def test_refuses_part_of_a_block() -> None:
     with pytest.raises(ValueError, match="multiple of 32"):
         quantise(np.zeros((2, 40), np.float32))
