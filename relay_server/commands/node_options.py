@@ -1,0 +1,61 @@
+"""What the commands that run a native node have in common."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from pyodide_node.config import NodeConfig, ResourceLimits, models_url, relay_url
+from pyodide_node.mesh.paths import PathPolicy
+
+__all__ = ["NodeOptions", "state_directory"]
+
+DEFAULT_RELAY = "http://127.0.0.1:8080"
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class NodeOptions:
+    """Options of a native node."""
+
+    relay: str = DEFAULT_RELAY
+    """Relay to join, as https://host."""
+
+    max_resources: str = "cpu:100,memory:4096,storage:20000"
+    """Hard caps: percent of one core, megabytes of memory, megabytes of storage."""
+
+    path: PathPolicy = "auto"
+    """How to reach other nodes: auto, webrtc or relay."""
+
+    max_blocks: int | None = None
+    """Hold at most so many blocks of the model."""
+
+    threads: int = 1
+    """Processor threads within one operation."""
+
+    state: Annotated[Path | None, Parameter(show_default=False)] = None
+    """Directory of this node's identity and cache. Default: ~/.local/state/kwaainet."""
+
+    def config(self, model: str, services: frozenset[Literal["compute"]]) -> NodeConfig:
+        """Raises ConfigError."""
+        return NodeConfig(
+            relays=(relay_url(self.relay),),
+            sources=(models_url(self.relay),),
+            model=model,
+            services=frozenset(services),
+            limits=ResourceLimits.parse(self.max_resources),
+            path=self.path,
+            max_blocks=self.max_blocks,
+        )
+
+
+def state_directory(chosen: Path | None) -> Path:
+    """Where a native node keeps its identity (XDG Base Directory Specification)."""
+    if chosen is not None:
+        return chosen
+    base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(base).expanduser() / "kwaainet"
