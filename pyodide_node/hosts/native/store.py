@@ -75,7 +75,8 @@ class NativeStore:
         return content
 
     async def drop(self, sha256: str) -> None:
-        self._path(sha256).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._path(sha256).unlink()
 
     async def held(self) -> dict[str, int]:
         return await self._run(_list, self._blobs)
@@ -129,7 +130,7 @@ def _load(_: threading.Event, path: Path, sha256: str, size: int) -> bytes | Non
         if len(blob) == size and hashlib.sha256(blob).hexdigest() == sha256:
             _touch(path)
             return blob
-        path.unlink(missing_ok=True)
+        path.unlink()
     except OSError:
         pass  # absent, or a disk that cannot read it: either way it must be fetched again
     return None
