@@ -1,3 +1,4 @@
+# mypy: disable-error-code="misc, no-any-return"
 """A Llama decoder in plain torch, with the parameter names of Hugging Face checkpoints."""
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
+# mypy: disable-error-code="untyped-decorator, no-any-return, misc"
 """Trains the default model on one CPU core and writes a Hugging Face checkpoint.
 
-    python build/model/train.py build/model/kwaai-docs --minutes 44
+    python -m build.model.train build/model/kwaai-docs --minutes 44
 
 The learning rate falls to zero at the end of the budget, so the budget is chosen first: either
 `--minutes` of wall time, or `--steps`, which makes the run repeatable to the bit on one machine.
@@ -17,12 +18,13 @@ import math
 import time
 from pathlib import Path
 
-import corpus
 import torch
-from llama import Llama, Shape
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
+
+from build.model import corpus
+from build.model.llama import Llama, Shape
 
 BOS, EOS = "<|bos|>", "<|eos|>"
 MATRIX_RATE, OTHER_RATE = 0.02, 0.004

@@ -1,0 +1,1 @@
+"""The default model: its training text, its network in torch, its training."""
