@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
@@ -10,6 +11,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from relay_server.files import BrowserFiles
 from relay_server.headers import headers_for
 from relay_server.hub import Hub
+from relay_server.metered import Metered
 from relay_server.models import ModelShelf
 from relay_server.settings import RelaySettings
 from relay_server.status import status_routes
@@ -29,7 +31,7 @@ def make_app(settings: RelaySettings, hub: Hub) -> Starlette:
         routes += shelf.routes
     if settings.cdn is not None:
         routes.append(Mount("/", BrowserFiles(settings.cdn)))
-    return Starlette(routes=routes)
+    return Starlette(routes=routes, middleware=[Middleware(Metered, counters=hub.counters)])
 
 
 async def _upgrade_required(request: Request) -> Response:

@@ -7,7 +7,10 @@ import sys
 from cyclopts import App
 
 from pyodide_node.errors import KwaaiNetError
+from relay_server.commands.demo import demo
+from relay_server.commands.generate import generate
 from relay_server.commands.relay import relay
+from relay_server.commands.start import start
 
 __all__ = ["app", "main"]
 
@@ -15,7 +18,10 @@ app = App(
     name="kwaainet",
     help="One script tag turns a website's visitors into an AI network they own.",
 )
+app.command(demo)
 app.command(relay)
+app.command(start)
+app.command(generate)
 
 
 def main() -> None:

@@ -22,3 +22,5 @@ class Counters:
     throttled: int = 0
     """Times a connection was read more slowly."""
     stun_answers: int = 0
+    file_bytes: int = 0
+    """Of HTTP bodies, as sent."""

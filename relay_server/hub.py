@@ -137,7 +137,10 @@ class Hub:
         node.socket.close(refusal.close_code, str(refusal))
 
     def disconnected(self, node: Node) -> None:
-        """The socket is closing or lost; called once for each `connected`."""
+        """The socket is closing or lost; a second call is harmless."""
+        if node.left:
+            return
+        node.left = True
         self._entering.pop(node, None)
         self._addresses[node.address] -= 1
         if not self._addresses[node.address]:

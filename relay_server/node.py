@@ -47,6 +47,7 @@ class Node:
         "heard",
         "host",
         "key",
+        "left",
         "message_state",
         "nonce",
         "pinged",
@@ -76,6 +77,7 @@ class Node:
         self.received = 0
         self.heard = now
         self.pinged = False
+        self.left = False
         self.doomed = False
         """Cut, and gone as soon as the loop says so."""
         self.flushed = 0

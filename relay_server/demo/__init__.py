@@ -1,0 +1,1 @@
+"""`kwaainet demo`: a whole network on one machine, in real browsers."""
