@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pyodide_node import __version__
@@ -14,6 +15,8 @@ from pyodide_node.hosts.base import Buffer, Ends, Host
 from pyodide_node.inference.asker import Answer, Asker
 from pyodide_node.inference.catalog import BlobFetcher, Catalog, Model
 from pyodide_node.inference.generation import Chunk, InferenceRequest
+from pyodide_node.inference.holding import Holding
+from pyodide_node.inference.presence import Presence
 from pyodide_node.inference.serving import Serving
 from pyodide_node.mesh.mesh import Mesh
 from pyodide_node.mesh.paths import Path
@@ -36,6 +39,16 @@ Progress = Callable[[str, str, float | None], None]
 
 _WARM_PEERS = 8
 """Links opened before they are needed; more would burden everybody in a large swarm."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What a node does for one model."""
+
+    holding: Holding
+    serving: Serving
+    presence: Presence
+    asker: Asker
 
 
 class KwaaiNetCore:
@@ -62,9 +75,8 @@ class KwaaiNetCore:
             changed=self._directory_changed,
             gone=self._peer_left,
         )
-        self._serving = Serving(host, self._mesh, self.budget, config, changed)
-        self._asker = Asker(host, self._mesh, self._serving, self.budget)
         self._model: Model | None = None
+        self._work: _Work | None = None
         self._fetch: BlobFetcher | None = None
         self._ends: Ends | None = None
         self._ends_memory: Reservation | None = None
@@ -118,8 +130,10 @@ class KwaaiNetCore:
         )
         # A node can always ask: the ends' memory is set aside before blocks take the rest.
         self._ends_memory = self.budget.reserve(self._ends_size(model), "embedding and head")
+        self._work = work = self._make_work(model, self._fetch)
         if "compute" in self._config.services:
-            await self._serving.start(model, self._fetch)
+            work.serving.start()
+            await work.presence.start()
         return model
 
     async def run_inference(
@@ -127,12 +141,13 @@ class KwaaiNetCore:
     ) -> AsyncIterator[Chunk]:
         """Chunks of the answer as they come; `told` gets the `Answer` itself, also at the end."""
         model, ends = await self._ready_to_ask(request.model)
-        async for chunk in self._asker.generate(model, ends, request, told):
+        assert self._work is not None
+        async for chunk in self._work.asker.generate(model, ends, request, told):
             yield chunk
 
     async def status(self) -> dict[str, Any]:
         """The node's state as JSON for pages and command lines."""
-        model, relay = self._model, self._mesh.relay
+        model, relay, work = self._model, self._mesh.relay, self._work
         limits = self.budget.limits
         return {
             "state": self.state,
@@ -147,7 +162,7 @@ class KwaaiNetCore:
                 "blocks": model.manifest.blocks,
                 "context": model.manifest.context_length,
             },
-            "span": self._serving.span,
+            "span": work.holding.span if work else None,
             "relay": {
                 "url": relay.url if relay else "",
                 "connected": self._mesh.connected,
@@ -167,8 +182,8 @@ class KwaaiNetCore:
                 },
             },
             "served": {
-                "tokens": self._serving.totals.tokens,
-                "sessions": self._serving.totals.sessions,
+                "tokens": work.serving.totals.tokens if work else 0,
+                "sessions": work.serving.totals.sessions if work else 0,
             },
             "downloaded": self._fetch.downloaded if self._fetch else 0,
         }
@@ -180,7 +195,10 @@ class KwaaiNetCore:
 
     async def close(self) -> None:
         self.state = "stopped"
-        await self._serving.close()
+        if self._work is not None:
+            await self._work.presence.close()
+            await self._work.serving.close()
+            await self._work.holding.unload()
         if self._ends is not None:
             await self._ends.close()
         await self._mesh.close()
@@ -203,6 +221,13 @@ class KwaaiNetCore:
                 self._ends = await self._host.engine.load_ends(model.manifest, fetch)
         return model, self._ends
 
+    def _make_work(self, model: Model, fetch: BlobFetcher) -> _Work:
+        host, mesh, config = self._host, self._mesh, self._config
+        holding = Holding(host, self.budget, model, fetch, config.max_blocks)
+        serving = Serving(host, mesh, self.budget, model, holding)
+        presence = Presence(host, mesh, config, model, holding, serving, self._changed)
+        return _Work(holding, serving, presence, Asker(host, mesh, self.budget, holding))
+
     def _ends_size(self, model: Model) -> int:
         expanded = self._host.engine.expanded
         return model.manifest.head_bytes(expanded=expanded) + model.manifest.embed.bytes
@@ -222,25 +247,29 @@ class KwaaiNetCore:
         await self._mesh.heard(1.0)
 
     def _received(self, peer: bytes, message: Message, payload: Buffer, path: Path) -> None:
+        if self._work is None:
+            return
         match message:
             case Step() | OpenSession() | CloseSession():
-                self._serving.take(peer, message, payload, path)
+                self._work.serving.take(peer, message, payload, path)
             case Result() | SessionOpened() | StageError() | StageReport():
-                self._asker.take(peer, message, payload)
+                self._work.asker.take(peer, message, payload)
             case _:
                 pass  # a newer node may say more
 
     def _directory_changed(self) -> None:
-        self._serving.directory_changed()
-        self._asker.directory_changed()
+        if self._work is not None:
+            self._work.presence.directory_changed()
+            self._work.asker.directory_changed()
         if self._model is not None:
             entries = self._mesh.entries(bytes.fromhex(self._model.id))
             self._mesh.warm([entry.public_key for entry in entries[:_WARM_PEERS]])
         self._changed()
 
     def _peer_left(self, peer: bytes) -> None:
-        self._serving.peer_left(peer)
-        self._asker.peer_left(peer)
+        if self._work is not None:
+            self._work.serving.peer_left(peer)
+            self._work.asker.peer_left(peer)
 
     def _describe_peers(self) -> list[dict[str, Any]]:
         if self._model is None:

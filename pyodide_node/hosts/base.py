@@ -273,6 +273,12 @@ class Engine(Protocol):
     def expanded(self) -> bool:
         """Whether weights are held as float32 rather than int4: eight times the memory."""
 
+    def compact(self) -> bool:
+        """Hold weights as int4 from now on, slower but in an eighth of the memory.
+
+        False, and nothing changes, where they are already.
+        """
+
     async def load_span(self, manifest: Manifest, first: int, last: int, blob: BlobReader) -> Span:
         """Load layer by layer into one session. Raises EngineError, or what `blob` raises."""
 

@@ -17,9 +17,9 @@ from pyodide_node.errors import ConfigError, NoRoute, StageFailed, Unreachable
 from pyodide_node.hosts.base import Buffer, Ends, Host
 from pyodide_node.inference.catalog import Model
 from pyodide_node.inference.generation import Chunk, FinishReason, Generation, InferenceRequest
+from pyodide_node.inference.holding import Holding
 from pyodide_node.inference.route import Hop, Offer, find_route, uncovered
 from pyodide_node.inference.sampling import Sampling, first_k, pick
-from pyodide_node.inference.serving import Serving
 from pyodide_node.inference.session import HopReport, Session
 from pyodide_node.mesh.mesh import Mesh
 from pyodide_node.mesh.peer import peer_id
@@ -60,10 +60,10 @@ class _Avoided:
 class Asker:
     """Runs answers; several may be under way at once."""
 
-    def __init__(self, host: Host, mesh: Mesh, serving: Serving, budget: Budget) -> None:
+    def __init__(self, host: Host, mesh: Mesh, budget: Budget, holding: Holding) -> None:
         self._host = host
         self._mesh = mesh
-        self._serving = serving
+        self._holding = holding
         self._budget = budget
         self._sessions: dict[bytes, Session] = {}
         self._avoided: dict[bytes, _Avoided] = {}
@@ -225,7 +225,7 @@ class Asker:
                 return find_route(blocks, offers)[0]
             except NoRoute as error:
                 missing = uncovered(blocks, offers)
-                if missing and await self._serving.cover(missing[0], _run_of(missing)):
+                if missing and await self._holding.cover(missing[0], _run_of(missing)):
                     continue
                 left = deadline - self._host.clock.monotonic()
                 if left <= 0:
@@ -239,7 +239,7 @@ class Asker:
     def _offers(self, model: Model, capacity: int) -> list[Offer]:
         now = self._host.clock.monotonic()
         size = model.manifest.hidden_bytes(1)
-        offers = self._serving.offers()
+        offers = self._holding.offers()
         for entry in self._mesh.entries(bytes.fromhex(model.id)):
             avoided = self._avoided.get(entry.public_key)
             said = entry.announcement

@@ -22,6 +22,9 @@ class NativeEngine:
     def __init__(self, threads: int = 1) -> None:
         self._runtime = Runtime(threads)
 
+    def compact(self) -> bool:
+        return False
+
     async def load_span(
         self, manifest: Manifest, first: int, last: int, blob: BlobReader
     ) -> NativeSpan:

@@ -59,6 +59,9 @@ class SimulatedEngine:
         self._here = here
         self._busy = asyncio.Lock()
 
+    def compact(self) -> bool:
+        return False
+
     async def load_span(
         self, manifest: Manifest, first: int, last: int, blob: BlobReader
     ) -> SimulatedSpan:
@@ -180,6 +183,7 @@ class SimulatedEnds:
         self._manifest = manifest
         self._embed = embed
         self._head = head.astype(np.float64)
+        self._closed = False
 
     def encode(self, text: str) -> list[int]:
         return list(text.encode())
@@ -189,13 +193,13 @@ class SimulatedEnds:
 
     async def embed(self, ids: Sequence[int]) -> bytes:
         check_ids(ids, self._manifest.vocab_size)
-        await self._engine.work(0)
+        await self._work(0)
         return self._embed[list(ids)].astype("<f4").tobytes()
 
     async def head(self, hidden: Buffer, temperature: float, k: int) -> Candidates:
         row = floats(hidden, 1, self._manifest.hidden_size)[0]
         check_sampling(temperature, k)
-        await self._engine.work(1)
+        await self._work(1)
         logits = self._head @ row / temperature
         # A stable sort of the negated logits: equal values come lowest id first.
         ids = np.argsort(-logits, kind="stable")[:k]
@@ -206,8 +210,13 @@ class SimulatedEnds:
             logsumexp=top + float(np.log(np.exp(logits - top).sum())),
         )
 
+    async def _work(self, positions: int) -> None:
+        if self._closed:
+            raise EngineError("the model has been closed")
+        await self._engine.work(positions)
+
     async def close(self) -> None:
-        pass
+        self._closed = True
 
 
 async def _read(blob: BlobReader, file: Blob) -> bytes:

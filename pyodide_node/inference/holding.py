@@ -1,0 +1,157 @@
+"""The blocks that this node holds: loaded spans, within the caps."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from pyodide_node.budget import Budget, Reservation
+from pyodide_node.errors import BudgetExceeded, KwaaiNetError
+from pyodide_node.hosts.base import Host, Span
+from pyodide_node.inference.catalog import BlobFetcher, Model
+from pyodide_node.inference.route import Offer
+
+__all__ = ["Holding"]
+
+_LOADING = 2
+"""While a span loads, its weights are in memory twice: as files and in the engine."""
+_MEASURE_STEPS, _MEASURE_SECONDS = 8, 0.5
+"""Steps timed after loading, and when to stop early."""
+
+
+@dataclass(slots=True)
+class _Loaded:
+    span: Span
+    memory: Reservation
+
+
+class Holding:
+    """Spans of one model. The first is the one announced; others fill gaps for this node's own
+    answers. `lock` is held while spans change, and by whoever computes with one."""
+
+    def __init__(
+        self, host: Host, budget: Budget, model: Model, fetch: BlobFetcher, max_blocks: int | None
+    ) -> None:
+        self._host = host
+        self._budget = budget
+        self._model = model
+        self._fetch = fetch
+        self._max_blocks = max_blocks
+        self._loaded: list[_Loaded] = []
+        self.lock = asyncio.Lock()
+        self.throughput = 0.0
+        """Positions·blocks a second, as others get them: under the cpu cap."""
+
+    @property
+    def span(self) -> tuple[int, int] | None:
+        """The blocks announced."""
+        if not self._loaded:
+            return None
+        return self._loaded[0].span.first, self._loaded[0].span.last
+
+    def find(self, first: int, last: int) -> Span | None:
+        """The span that has blocks [first, last), if one does."""
+        for loaded in self._loaded:
+            if loaded.span.first <= first < last <= loaded.span.last:
+                return loaded.span
+        return None
+
+    def room(self) -> int:
+        """Blocks that fit in all: weights twice while loading, and one full context of KV."""
+        manifest = self._model.manifest
+        each = self._weights(1) * _LOADING + manifest.kv_bytes(manifest.context_length, 1)
+        held = sum(loaded.memory.size for loaded in self._loaded)
+        room = (self._budget.memory_free + held) // each
+        return min(room, self._max_blocks or manifest.blocks, manifest.blocks)
+
+    def require_room(self) -> int:
+        """As `room`, with weights held compactly if none would fit otherwise.
+
+        Raises BudgetExceeded when not even one block fits.
+        """
+        if not self.room():
+            self._host.engine.compact()
+        if not self.room():
+            one = self._weights(1) * _LOADING
+            self._budget.reserve(one, "one block of the model").release()
+            raise BudgetExceeded(
+                "no block of the model fits beside one session; raise memory in"
+                " data-max-resources or choose a smaller model",
+                resource="memory",
+                asked=one,
+                free=self._budget.memory_free,
+            )
+        return self.room()
+
+    async def load(self, first: int, last: int) -> None:
+        """Raises BudgetExceeded, EngineError, IntegrityError, Unreachable."""
+        weights = self._weights(last - first)
+        what = f"blocks {first} to {last}"
+        with self._budget.reserved(weights * _LOADING, what):
+            span = await self._host.engine.load_span(self._model.manifest, first, last, self._fetch)
+        self._loaded.append(_Loaded(span, self._budget.reserve(weights, what)))
+
+    async def cover(self, first: int, last: int) -> bool:
+        """Load blocks that nobody else serves, if the caps allow; False if they do not."""
+        async with self.lock:
+            if self.find(first, last) is not None:
+                return True
+            held = sum(one.span.last - one.span.first for one in self._loaded)
+            if held + last - first > self.room():
+                return False
+            try:
+                await self.load(first, last)
+            except KwaaiNetError:
+                return False
+            return True
+
+    async def unload(self) -> None:
+        for loaded in self._loaded:
+            await loaded.span.close()
+            loaded.memory.release()
+        self._loaded.clear()
+
+    def offers(self) -> list[Offer]:
+        """What this node can run for itself, at no distance."""
+        return [
+            Offer(
+                peer=self._host.keys.public_key,
+                first=loaded.span.first,
+                last=loaded.span.last,
+                seconds_per_block=1 / self.throughput,
+                latency=0.0,
+            )
+            for loaded in self._loaded
+            if self.throughput
+        ]
+
+    def free_positions(self) -> int:
+        """Positions of KV cache that new sessions over the announced span may claim."""
+        if self.span is None:
+            return 0
+        each = self._model.manifest.kv_bytes(1, self.span[1] - self.span[0])
+        return min(self._budget.memory_free // each, 2**31 - 1)
+
+    async def measure(self) -> None:
+        """Time single positions through the announced span."""
+        span = self._loaded[0].span
+        blocks, manifest = span.last - span.first, self._model.manifest
+        hidden = bytes(manifest.hidden_bytes(1))
+        with self._budget.reserved(manifest.kv_bytes(_MEASURE_STEPS + 1, blocks), "measuring"):
+            cache = span.open_cache(span.first, span.last, _MEASURE_STEPS + 1)
+            try:
+                await span.run(cache, hidden, 0, 1)  # the first run compiles
+                begun = self._host.clock.monotonic()
+                steps, spent = 0, 0.0
+                while steps < _MEASURE_STEPS and spent < _MEASURE_SECONDS:
+                    await span.run(cache, hidden, 1 + steps, 1)
+                    steps += 1
+                    spent = self._host.clock.monotonic() - begun
+            finally:
+                cache.close()
+        share = self._budget.limits.cpu / 100
+        self.throughput = min(1e8, max(1e-3, blocks * steps * share / max(spent, 1e-6)))
+
+    def _weights(self, blocks: int) -> int:
+        expanded = self._host.engine.expanded
+        return self._model.manifest.span_bytes(0, blocks, expanded=expanded)
