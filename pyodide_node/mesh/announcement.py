@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 
 from pyodide_node.errors import RecordError
 from pyodide_node.hosts.base import Keys
+from pyodide_node.wire.malformed import MALFORMED
 from pyodide_node.wire.messages import Block, Hash
 from pyodide_node.wire.records import Record, sign_record
 
@@ -58,7 +59,7 @@ def decode_announcement(record: Record) -> Announcement:
         raise RecordError(f"a record of kind {record.kind!r} is not an announcement")
     try:
         announcement = _DECODER.decode(record.body)
-    except msgspec.DecodeError as error:
+    except MALFORMED as error:
         raise RecordError(f"a malformed announcement: {error}") from None
     if announcement.first >= announcement.last:
         raise RecordError("an announcement of no blocks", first=announcement.first)

@@ -15,6 +15,7 @@ from msgspec import Meta, Struct
 from pyodide_node.errors import LocalError, ProtocolError
 from pyodide_node.wire import limits
 from pyodide_node.wire.frames import Buffer, Frame
+from pyodide_node.wire.malformed import MALFORMED
 
 __all__ = [
     "Challenge",
@@ -288,7 +289,7 @@ def decode(frame: Frame) -> Message:
         raise ProtocolError(f"message type {frame.type} is not known here", type=frame.type)
     try:
         message: Message = decoder.decode(frame.body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except MALFORMED as error:
         name = _TYPES[frame.type].__name__
         raise ProtocolError(f"a malformed {name}: {error}", type=frame.type) from None
     return message

@@ -15,6 +15,7 @@ from msgspec import Meta, Struct
 from pyodide_node.errors import RecordError
 from pyodide_node.hosts.base import Keys
 from pyodide_node.wire import limits
+from pyodide_node.wire.malformed import MALFORMED
 
 __all__ = ["Record", "check_record", "sign_record", "unpack_record", "verify_record"]
 
@@ -52,7 +53,7 @@ def unpack_record(signed: bytes, now: float) -> Record:
         raise RecordError("a record has an impossible size", size=len(signed))
     try:
         record = _DECODER.decode(signed[_SIGNATURE:])
-    except msgspec.DecodeError as error:
+    except MALFORMED as error:
         raise RecordError(f"a malformed record: {error}") from None
     if record.expires <= now:
         raise RecordError("a record has expired", expires=record.expires, now=now)

@@ -25,6 +25,7 @@ from msgspec import Meta, Struct
 from pyodide_node.errors import SealError
 from pyodide_node.hosts.base import Agreement, Buffer, Cipher, Keys
 from pyodide_node.wire import limits
+from pyodide_node.wire.malformed import MALFORMED
 
 __all__ = ["RESET", "Offering", "SealedSession", "accept", "is_answer", "is_data", "is_offer"]
 
@@ -165,7 +166,7 @@ async def _verified(keys: Keys, packet: Buffer, struct_type: type[_T], peer: byt
     kind, signature, body = data[:1], data[1:65], data[65:]
     try:
         content = msgspec.msgpack.decode(body, type=struct_type)
-    except msgspec.DecodeError as error:
+    except MALFORMED as error:
         raise SealError(f"a malformed handshake: {error}") from None
     if content.sender != peer or content.to != keys.public_key:
         raise SealError("a handshake names other peers than those it passed between")
