@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from pyodide_node.config import NodeConfig, ResourceLimits
 from pyodide_node.core import KwaaiNetCore
 from pyodide_node.hosts.base import Buffer
@@ -97,7 +99,7 @@ class Swarm:
         """The node's tab closes, or (silent) its machine loses power."""
         self.network.kill(name, silent=silent)
 
-    def expected(self, core: KwaaiNetCore, count: int) -> list[int]:
+    def expected(self, count: int) -> list[int]:
         return self.model.greedy([256, *PROMPT.encode()], count)
 
     async def covered(self) -> None:
@@ -111,17 +113,13 @@ class Swarm:
 
 
 @asynccontextmanager
-async def swarm(
-    blocks: int = 8, *, delay: float = 0.010, seed: int = 0
-) -> AsyncIterator[Swarm]:
+async def swarm(blocks: int = 8, *, delay: float = 0.010, seed: int = 0) -> AsyncIterator[Swarm]:
     network = SimulatedNetwork(seed=seed, delay=delay)
     model = simulated_model(blocks=blocks, seed=seed)
     hub = Hub(RelaySettings(), SimulatedClock(0.0))
     built = Swarm(network, model, hub)
     name = model.manifest.name
     index = {"models": [{"name": name, "id": model.manifest.model_id}]}
-    import msgspec
-
     network.web[SOURCE + "index.json"] = msgspec.json.encode(index)
     model.publish(network.web, SOURCE + name)
     built.start_relay()
@@ -143,7 +141,7 @@ async def ask(
     answers: list[Answer] = []
     seen = 0
     stream = core.run_inference(
-        InferenceRequest(prompt=PROMPT, max_tokens=count, **request), answers.append
+        InferenceRequest(**{"prompt": PROMPT, "max_tokens": count} | request), answers.append
     )
     async for chunk in stream:
         seen += len(chunk.ids)
