@@ -68,7 +68,6 @@ class Web:
 
 
 class NativeWorld:
-    kind = "native"
     exact = False
 
     def __init__(self, folder: Path, shards: Path) -> None:

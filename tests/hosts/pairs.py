@@ -55,7 +55,7 @@ class End:
 class Pair:
     """`ada` offers, `ben` answers; what they say passes through `post`, in order."""
 
-    def __init__(self, ada: Host, ben: Host, post: Post = pass_on) -> None:
+    def __init__(self, ada: Host, ben: Host, *, post: Post = pass_on) -> None:
         self.ada = End(ada, True)
         self.ben = End(ben, False)
         self._post = post

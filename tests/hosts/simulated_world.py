@@ -31,7 +31,6 @@ class Side:
 
 
 class SimulatedWorld:
-    kind = "simulated"
     exact = True
 
     def __init__(self) -> None:

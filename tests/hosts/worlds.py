@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import pytest
 
@@ -39,10 +38,12 @@ class RelaySide(Protocol):
 class World(Protocol):
     """What tests may do to a world beside using its hosts' ports."""
 
-    kind: Literal["simulated", "native"]
-    manifest: Manifest
-    exact: bool
-    """Whether a result has the same bits however the positions were cut into steps."""
+    @property
+    def manifest(self) -> Manifest: ...
+
+    @property
+    def exact(self) -> bool:
+        """Whether a result has the same bits however the positions were cut into steps."""
 
     async def host(self, name: str = "ada", *, denied: bool = False) -> Host:
         """The host of that name, made again at each call; `denied` leaves it no storage."""
@@ -102,8 +103,7 @@ def conforms(test: Test) -> Callable[..., None]:
 
         (run_virtual if kind == "simulated" else run_native)(main())
 
-    functools.update_wrapper(run, test)
-    del run.__wrapped__  # pytest would take the world for a fixture
+    run.__name__, run.__doc__, run.__module__ = test.__name__, test.__doc__, test.__module__
     return run
 
 

@@ -97,7 +97,7 @@ def simulated_model(
         )
         for variant in kinds
     }
-    prompt_ids = list(PROMPT.encode())
+    prompt_ids = [BOS, *PROMPT.encode()]
     manifest = Manifest(
         format=FORMAT,
         name=f"simulated-{blocks}x{hidden_size}-{seed}",

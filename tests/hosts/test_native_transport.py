@@ -1,0 +1,79 @@
+"""What only real sockets can get wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from websockets.asyncio.server import ServerConnection, serve
+
+from pyodide_node.hosts.native import NativeTransport
+from pyodide_node.wire.limits import SOCKET_MESSAGE
+from tests.hosts.worlds import run_native
+
+
+async def meet(
+    handler: Callable[[ServerConnection], Awaitable[None]], received: Callable[[bytes], None]
+) -> str:
+    """Dial a server of `handler`; returns why the socket closed."""
+    reasons: asyncio.Queue[str] = asyncio.Queue()
+    async with serve(handler, "127.0.0.1", 0, compression=None, close_timeout=1) as server:
+        port = server.sockets[0].getsockname()[1]
+        url = f"ws://127.0.0.1:{port}"
+        await NativeTransport().dial(url, received, reasons.put_nowait)
+        return await reasons.get()
+
+
+def test_a_message_too_large_closes_the_socket() -> None:
+    async def flood(connection: ServerConnection) -> None:
+        await connection.send(bytes(SOCKET_MESSAGE + 1))
+        await connection.wait_closed()
+
+    async def main() -> None:
+        got: list[bytes] = []
+        assert "1009" in await meet(flood, got.append)
+        assert got == []
+
+    run_native(main())
+
+
+def test_text_is_not_for_us() -> None:
+    async def chat(connection: ServerConnection) -> None:
+        await connection.send("text")
+        await connection.send(b"bytes")
+
+    async def main() -> None:
+        got: list[bytes] = []
+        assert await meet(chat, got.append) == "closed by the relay"
+        assert got == [b"bytes"]
+
+    run_native(main())
+
+
+def test_a_connection_that_breaks_has_a_reason() -> None:
+    async def drop(connection: ServerConnection) -> None:
+        connection.transport.abort()
+
+    async def main() -> None:
+        assert "connection lost" in await meet(drop, [].append)
+
+    run_native(main())
+
+
+async def test_a_callback_that_fails_does_not_end_the_socket() -> None:
+    async def twice(connection: ServerConnection) -> None:
+        await connection.send(b"one")
+        await connection.send(b"two")
+
+    failures: list[str] = []
+    got: list[bytes] = []
+
+    def received(message: bytes) -> None:
+        got.append(message)
+        raise RuntimeError("a bug")
+
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: failures.append(str(context["exception"])))
+    assert await meet(twice, received) == "closed by the relay"
+    assert got == [b"one", b"two"]
+    assert failures == ["a bug", "a bug"]
