@@ -242,6 +242,13 @@ async def test_what_has_been_closed_is_of_no_use(world: World) -> None:
 
 
 @conforms
+async def test_int4_weights_cannot_be_made_smaller(world: World) -> None:
+    engine = (await world.host()).engine
+    assert not engine.expanded
+    assert not engine.compact()
+
+
+@conforms
 async def test_a_file_that_cannot_be_had_is_the_readers_error(world: World) -> None:
     async def nothing(sha256: str, size: int) -> bytes:
         raise Unreachable("nobody has it")

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 
+import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
+from pyodide_node.errors import Unreachable
+from pyodide_node.hosts.base import PeerEvents, Signal
 from pyodide_node.hosts.native import NativeTransport
 from pyodide_node.wire.limits import SOCKET_MESSAGE
 from tests.hosts.worlds import run_native
@@ -37,6 +41,38 @@ def test_a_message_too_large_closes_the_socket() -> None:
     run_native(main())
 
 
+def test_a_stun_server_that_is_down_costs_a_second_at_most() -> None:
+    async def main() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+            silent.bind(("127.0.0.1", 0))
+            said: asyncio.Queue[Signal] = asyncio.Queue()
+            peer = NativeTransport().connect(
+                initiator=True,
+                ice_servers=[f"stun:127.0.0.1:{silent.getsockname()[1]}"],
+                events=PeerEvents(
+                    signal=said.put_nowait, opened=print, received=print, closed=print
+                ),
+            )
+            async with asyncio.timeout(3):
+                assert (await said.get()).kind == "offer"
+            await peer.close()
+
+    run_native(main())
+
+
+def test_an_ice_server_that_is_none_is_unreachable() -> None:
+    events = PeerEvents(signal=print, opened=print, received=print, closed=print)
+
+    async def main() -> None:
+        for initiator in (True, False):
+            with pytest.raises(Unreachable):
+                NativeTransport().connect(
+                    initiator=initiator, ice_servers=["http://x"], events=events
+                )
+
+    run_native(main())
+
+
 def test_text_is_not_for_us() -> None:
     async def chat(connection: ServerConnection) -> None:
         await connection.send("text")
@@ -55,7 +91,8 @@ def test_a_connection_that_breaks_has_a_reason() -> None:
         connection.transport.abort()
 
     async def main() -> None:
-        assert "connection lost" in await meet(drop, [].append)
+        got: list[bytes] = []
+        assert "connection lost" in await meet(drop, got.append)
 
     run_native(main())
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any
 
 from aiortc import (
@@ -21,9 +22,10 @@ from aiortc import (
     RTCPeerConnection,
     RTCSessionDescription,
 )
+from aiortc.rtcicetransport import parse_stun_turn_uri
 from aiortc.sdp import SessionDescription, candidate_from_sdp
 
-from pyodide_node.errors import LocalError, ProtocolError
+from pyodide_node.errors import LocalError, ProtocolError, Unreachable
 from pyodide_node.hosts.base import Buffer, PeerEvents, Signal
 from pyodide_node.wire.limits import CHANNEL_MESSAGE, ICE_DEADLINE, LOW_WATER
 
@@ -34,11 +36,19 @@ CHANNEL_LABEL = "kwaainet"
 SIGNALLING_DEADLINE = 3 * ICE_DEADLINE
 """For the other side's description to come at all; ICE has its own time from then on."""
 
+STUN_DEADLINE = 1
+"""Two tries, as STUN repeats after half a second."""
+
 
 class NativePeer:
     """See `base.PeerConnection`."""
 
     def __init__(self, *, initiator: bool, ice_servers: Sequence[str], events: PeerEvents) -> None:
+        try:
+            for url in ice_servers:  # aiortc would look at them only later, or never
+                parse_stun_turn_uri(url)
+        except ValueError as error:
+            raise Unreachable(f"these ICE servers cannot be used: {error}") from error
         servers = [RTCIceServer(urls=url) for url in ice_servers]
         self._pc = RTCPeerConnection(RTCConfiguration(iceServers=servers))
         self._events = events
@@ -114,6 +124,7 @@ class NativePeer:
 
     async def _describe(self) -> None:
         """Gather, then tell the other side; gathering asks the STUN servers, if any."""
+        self._hasten_stun()
         try:
             await self._pc.setLocalDescription()
         except InvalidStateError:
@@ -126,6 +137,14 @@ class NativePeer:
             self._events.signal,
             Signal(kind="offer" if self._initiator else "answer", sdp=description.sdp),
         )
+
+    def _hasten_stun(self) -> None:
+        """Let aioice wait for STUN a second, not its fixed five: one server that is down would
+        else use up the other side's whole deadline, on a local network too."""
+        if self._pc.sctp:
+            ice = self._pc.sctp.transport.transport.iceGatherer._connection
+            bounded = partial(ice.get_component_candidates, timeout=STUN_DEADLINE)
+            ice.get_component_candidates = bounded  # type: ignore[method-assign]
 
     def _candidate(self, signal: Signal) -> None:
         if not self._described or not self._pc.remoteDescription:

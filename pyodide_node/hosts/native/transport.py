@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from pyodide_node.errors import Unreachable
 from pyodide_node.hosts.base import PeerEvents
 
 from .peer import NativePeer
@@ -24,7 +23,4 @@ class NativeTransport:
     def connect(
         self, *, initiator: bool, ice_servers: Sequence[str], events: PeerEvents
     ) -> NativePeer:
-        try:
-            return NativePeer(initiator=initiator, ice_servers=ice_servers, events=events)
-        except ValueError as error:  # a malformed stun: URL
-            raise Unreachable(f"cannot use these ICE servers: {error}") from error
+        return NativePeer(initiator=initiator, ice_servers=ice_servers, events=events)
