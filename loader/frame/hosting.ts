@@ -14,6 +14,8 @@ const ACTIVATE_MS = 15_000;
 export interface Host {
   readonly hosting: Hosting;
   boot(message: Boot, port: MessagePort): void;
+  /** Rejects when the script cannot even be loaded; service workers tell that when registered. */
+  readonly broken?: Promise<never>;
   /** Ask for Alive, which comes to `alive`. `port` is the one that was booted with. */
   probe(port: MessagePort, alive: (data: unknown) => void): void;
   /** Whether the same host can be booted again after its worker died. */
@@ -58,9 +60,14 @@ const inServiceWorker: Strategy = async (script) => {
 const inDedicatedWorker: Strategy = async (script) => {
   const worker = new Worker(script, { name: 'kwaainet-node' });
   const probe: Probe = { type: 'probe' };
+  const broken = new Promise<never>((_resolve, reject) => {
+    worker.onerror = ({ message }) => reject(new Error(message || `${script} does not load`));
+  });
+  broken.catch(() => {}); // an error in a running worker is its own affair
   return {
     hosting: 'dedicated-worker',
     revives: false,
+    broken,
     boot: (message, port) => worker.postMessage(message, [port]),
     probe: (port) => port.postMessage(probe), // Alive comes back by the same port
     end: () => worker.terminate(),

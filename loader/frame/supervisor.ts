@@ -111,7 +111,8 @@ export class Supervisor {
     };
     host.boot(message, port2);
     for (const call of this.waiting.splice(0)) this.sendCall(call);
-    this.boot = await within(ALIVE_MS, `a ${host.hosting}`, alive);
+    const first = host.broken ? Promise.race([alive, host.broken]) : alive;
+    this.boot = await within(ALIVE_MS, `a ${host.hosting}`, first);
     this.silent = 0;
   }
 
