@@ -45,6 +45,9 @@ from relay_server.topics import Later, Topics, batches
 
 __all__ = ["Hub"]
 
+_SHORTEST_HOLD = 0.001
+"""Seconds; a timer for less would cost more than it saves."""
+
 _FORWARDED = to_frame(Forwarded(bytes(32))).type
 
 
@@ -187,7 +190,7 @@ class Hub:
             self._messages.excess(node.message_state, now),
             self._bytes.excess(node.byte_state, now),
         )
-        if excess > 0:
+        if excess > _SHORTEST_HOLD:
             self.counters.throttled += 1
             node.socket.hold(excess)
 

@@ -85,7 +85,5 @@ class Visitor:
         return found
 
     def _failed(self, error: dict[str, str]) -> KwaaiNetError:
-        log = "\n  ".join(self.log[-5:])
-        return LocalError(
-            f"the page says: {error['message']}" + (f"\n  {log}" if log else ""), **error
-        )
+        log = "".join(f"\n  {line}" for line in self.log[-5:])
+        return LocalError(f"the page says: {error['message']}{log}", reason=error["code"])
