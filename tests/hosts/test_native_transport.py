@@ -53,7 +53,7 @@ def test_a_stun_server_that_is_down_costs_a_second_at_most() -> None:
                     signal=said.put_nowait, opened=print, received=print, closed=print
                 ),
             )
-            async with asyncio.timeout(3):
+            async with asyncio.timeout(4):
                 assert (await said.get()).kind == "offer"
             await peer.close()
 

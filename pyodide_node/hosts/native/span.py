@@ -24,7 +24,7 @@ from .runtime import Runtime
 __all__ = ["NativeCache", "NativeSpan", "Piece", "load_piece"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Piece:
     """One session over blocks [first, last)."""
 
@@ -56,6 +56,8 @@ class NativeCache:
         self.last = last
         self.held = 0
         """Positions that hold something; a step may begin at most there."""
+        self.bindings: dict[Piece, Any] = {}
+        """Of the sessions that the last step ran."""
         self._capacity = shape[2]
         # One (key, value) a block. An OrtValue made of an array shares the array's memory.
         self.blocks: list[tuple[Any, ...]] | None = [
@@ -72,6 +74,17 @@ class NativeCache:
 
     def close(self) -> None:
         self.blocks = None
+        self.bindings = {}
+
+    def bind(self, piece: Piece) -> Any:
+        """Keys and values as both the past and the present of `piece`: they never move again."""
+        assert self.blocks is not None
+        binding = piece.session.io_binding()
+        for k, pair in enumerate(self.blocks[piece.first - self.first : piece.last - self.first]):
+            for part, value in zip(("key", "value"), pair, strict=True):
+                binding.bind_ortvalue_input(f"past_{k}_{part}", value)
+                binding.bind_ortvalue_output(f"present_{k}_{part}", value)
+        return binding
 
 
 class NativeSpan:
@@ -132,8 +145,7 @@ class NativeSpan:
 
 def _step(pieces: list[Piece], cache: NativeCache, given: Floats, position: int) -> bytes:
     """One step, on the engine's thread; the steps before it in the queue have been taken."""
-    blocks = cache.blocks
-    if blocks is None:
+    if cache.blocks is None:
         raise EngineError("the cache has been closed")
     count, width = given.shape
     check_step(cache.held, cache.capacity, position, count)
@@ -145,16 +157,12 @@ def _step(pieces: list[Piece], cache: NativeCache, given: Floats, position: int)
     seqlens = _share(np.array([total - 1], np.int32))
     length = _share(np.array(total, np.int32))
     result = given
-    for piece in pieces:
-        binding = piece.session.io_binding()
+    # A session that has been split since must not be kept alive by its binding.
+    cache.bindings = {piece: cache.bindings.get(piece) or cache.bind(piece) for piece in pieces}
+    for piece, binding in cache.bindings.items():
         binding.bind_ortvalue_input("hidden_in", hidden)
         binding.bind_ortvalue_input("seqlens_k", seqlens)
         binding.bind_ortvalue_input("total_sequence_length", length)
-        for k in range(piece.last - piece.first):
-            pair = blocks[piece.first - cache.first + k]
-            for part, value in zip(("key", "value"), pair, strict=True):
-                binding.bind_ortvalue_input(f"past_{k}_{part}", value)
-                binding.bind_ortvalue_output(f"present_{k}_{part}", value)
         result = np.empty(shape, np.float32)
         hidden = _share(result)
         binding.bind_ortvalue_output("hidden_out", hidden)

@@ -53,7 +53,7 @@ class NativeStore:
         return self._persistent
 
     async def fetch(self, url: str, limit: int) -> bytes:
-        content = await self._run(_fetch, url, limit + 1)
+        content, _ = await self._run(_fetch, url, limit + 1)
         if len(content) > limit:
             raise StoreError(f"{url} is larger than {limit} bytes", url=url, limit=limit)
         return content
@@ -66,8 +66,7 @@ class NativeStore:
 
     async def download(self, url: str, sha256: str, size: int, *, keep: bool) -> bytes:
         # One byte more than promised shows a file that is too long without reading all of it.
-        content = await self._run(_fetch, url, size + 1)
-        digest = await self._run(lambda _: hashlib.sha256(content).hexdigest())
+        content, digest = await self._run(_fetch, url, size + 1)
         if len(content) != size or digest != sha256:
             raise IntegrityError(f"{url} is not what its hash says", url=url, sha256=sha256)
         if keep:
@@ -120,8 +119,14 @@ class NativeStore:
             stop.set()
 
 
-def _fetch(stop: threading.Event, url: str, most: int) -> bytes:
-    return b"".join(web.get(url, most, stop))
+def _fetch(stop: threading.Event, url: str, most: int) -> tuple[bytes, str]:
+    """The content and its hash, taken as it comes."""
+    digest = hashlib.sha256()
+    chunks = []
+    for chunk in web.get(url, most, stop):
+        digest.update(chunk)
+        chunks.append(chunk)
+    return b"".join(chunks), digest.hexdigest()
 
 
 def _load(_: threading.Event, path: Path, sha256: str, size: int) -> bytes | None:
