@@ -32,7 +32,8 @@ async def dial(
             open_timeout=DIAL_DEADLINE,
             close_timeout=CLOSE_DEADLINE,
         )
-    except (OSError, WebSocketException, ValueError) as error:  # TimeoutError is an OSError
+    # TimeoutError is an OSError; ImportError is a SOCKS proxy in the environment.
+    except (OSError, WebSocketException, ValueError, ImportError) as error:
         raise Unreachable(f"{url} does not answer: {error}", url=url) from error
     return NativeSocket(socket, received, closed)
 
