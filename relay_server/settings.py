@@ -16,6 +16,9 @@ HELLO_MESSAGE: Final = 1024
 CLOSE_DEADLINE: Final = 5.0
 """Seconds that a closed connection may take to answer before it is cut."""
 
+STOP_DEADLINE: Final = 1.0
+"""The same when the relay stops: nobody should wait for a node that does not answer."""
+
 CONTROL_SLACK: Final = 256 * 1024
 """Room that a full queue still has for the relay's own words; who does not read those is cut."""
 

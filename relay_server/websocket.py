@@ -22,7 +22,7 @@ from websockets.server import ServerProtocol
 from pyodide_node.hosts.base import Buffer
 from pyodide_node.wire import limits
 from relay_server.refusal import PROTOCOL, TOO_BIG, Refusal
-from relay_server.settings import CLOSE_DEADLINE, HELLO_MESSAGE, READ_SLICE
+from relay_server.settings import CLOSE_DEADLINE, HELLO_MESSAGE, READ_SLICE, STOP_DEADLINE
 
 if TYPE_CHECKING:
     from relay_server.hub import Hub
@@ -113,6 +113,7 @@ class MeshSocket(asyncio.Protocol):
     # --- for uvicorn ----------------------------------------------------------------------
 
     def shutdown(self) -> None:
+        self._cut_later(STOP_DEADLINE)
         self.close(_RESTART, "the relay stops; come back in a moment")
 
     # --- asyncio.Protocol -----------------------------------------------------------------
@@ -209,10 +210,10 @@ class MeshSocket(asyncio.Protocol):
                 self._transport.close()
                 self._cut_later()
 
-    def _cut_later(self) -> None:
+    def _cut_later(self, seconds: float = CLOSE_DEADLINE) -> None:
         if self._cut_timer is None:
             loop = asyncio.get_running_loop()
-            self._cut_timer = loop.call_later(CLOSE_DEADLINE, self._transport.abort)
+            self._cut_timer = loop.call_later(seconds, self._transport.abort)
 
     def _resume(self) -> None:
         if self._hold_timer is not None:

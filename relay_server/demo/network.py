@@ -31,6 +31,8 @@ class DemoOptions:
     engine: Literal["auto", "webgpu", "wasm"] = "auto"
     path: Literal["auto", "webrtc", "relay"] = "auto"
     model: str = ""
+    max_blocks: int | None = None
+    """For each node; None shares the model evenly."""
 
     @property
     def nodes(self) -> int:
@@ -81,8 +83,8 @@ class DemoNetwork:
     @property
     def share(self) -> int | None:
         """Blocks that each node may hold, so that the answer needs all of them."""
-        if self.options.nodes < 2:
-            return None
+        if self.options.max_blocks is not None or self.options.nodes < 2:
+            return self.options.max_blocks
         return math.ceil(self.manifest.blocks / self.options.nodes)
 
     def page_url(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from ssl import SSLContext
 from types import TracebackType
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -45,8 +46,17 @@ def announcement(model: bytes = MODEL, first: int = 0, last: int = 3) -> Announc
 class Client:
     """`async with Client(url) as node`: entered when the block begins."""
 
-    def __init__(self, url: str, keys: SoftwareKeys | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        keys: SoftwareKeys | None = None,
+        *,
+        headers: dict[str, str] | None = None,
+        ssl: SSLContext | None = None,
+    ) -> None:
         self.url = url
+        self.headers = headers
+        self.ssl = ssl
         self.keys = keys or SoftwareKeys(os.urandom(32), os.urandom)
         self.sequence = 0
         self.expected = 0
@@ -72,7 +82,13 @@ class Client:
 
     async def dial(self) -> None:
         self.socket = await connect(
-            self.url, compression=None, max_size=None, ping_interval=None, proxy=None
+            self.url,
+            additional_headers=self.headers,
+            compression=None,
+            max_size=None,
+            ping_interval=None,
+            proxy=None,
+            ssl=self.ssl,
         )
 
     async def enter(self) -> None:
