@@ -1,0 +1,112 @@
+"""Things that happen to tabs in the middle of an answer: the words stay the same."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from relay_server.demo.network import DemoNetwork
+from relay_server.demo.visitor import Visitor
+
+from .conftest import Start, eventually
+
+REQUEST = {
+    "prompt": "To open a file in Python, you",
+    "max_tokens": 160,
+    "temperature": 1.0,
+    "top_k": 50,
+    "seed": 7,
+}
+
+
+async def ask_and_disturb(
+    asker: Visitor, disturb: Callable[[], Awaitable[None]]
+) -> tuple[dict[str, Any], str]:
+    """The answer, disturbed after a few words, and the text as it streamed."""
+    streamed: list[str] = []
+    disturbing: list[asyncio.Task[None]] = []
+
+    def told(text: str) -> None:
+        streamed.append(text)
+        if len(streamed) == 8:
+            disturbing.append(asyncio.ensure_future(disturb()))
+
+    answer = await asker.ask(told, **REQUEST)
+    assert disturbing, "the answer ended before it could be disturbed"
+    await disturbing[0]
+    return answer, "".join(streamed)
+
+
+async def kill_workers(visitor: Visitor) -> None:
+    """What the browser does to a service worker when it wants its memory back."""
+    session = await visitor.page.context.new_cdp_session(visitor.page)
+    await session.send("ServiceWorker.enable")
+    await session.send("ServiceWorker.stopAllWorkers")
+    await session.detach()
+
+
+async def other_in_route(network: DemoNetwork, answer: dict[str, Any]) -> Visitor:
+    """A visitor other than the asker that the answer went through."""
+    peers = {hop["peer"] for hop in answer["route"]}
+    for visitor in network.visitors[1:]:
+        if (await visitor.status())["peer"] in peers:
+            return visitor
+    raise AssertionError("the answer did not leave the asker's tab")
+
+
+async def test_a_tab_closed_mid_answer(start: Start) -> None:
+    network = await start(tabs=3, max_blocks=4)
+    asker = network.visitors[0]
+    calm = await asker.ask(lambda text: None, **REQUEST)
+    victim = await other_in_route(network, calm)
+    answer, streamed = await ask_and_disturb(asker, victim.page.close)
+    assert answer["ids"] == calm["ids"]
+    assert answer["text"] == calm["text"] == streamed
+    assert answer["reroutes"] >= 1
+
+
+async def test_a_stage_whose_worker_is_killed(start: Start) -> None:
+    network = await start(tabs=2)
+    asker, stage = network.visitors
+    calm = await asker.ask(lambda text: None, **REQUEST)
+    answer, streamed = await ask_and_disturb(asker, lambda: kill_workers(stage))
+    assert answer["text"] == calm["text"] == streamed
+    status = await stage.status()
+    assert status["state"] == "ready"
+
+
+async def test_the_askers_own_worker_killed(start: Start) -> None:
+    network = await start(tabs=2)
+    asker = network.visitors[0]
+    calm = await asker.ask(lambda text: None, **REQUEST)
+    answer, streamed = await ask_and_disturb(asker, lambda: kill_workers(asker))
+    assert streamed == calm["text"]
+    assert answer["text"] == calm["text"]
+    assert answer["ids"] == calm["ids"]
+
+
+async def test_a_killed_worker_comes_back_by_itself(start: Start) -> None:
+    network = await start(tabs=1)
+    visitor = network.visitors[0]
+    boots: list[dict[str, Any]] = []
+    await visitor.page.expose_function("toldBoot", boots.append)
+    await visitor.page.evaluate("() => { KwaaiNet.on('worker', toldBoot) }")
+    await kill_workers(visitor)
+
+    async def back() -> bool:
+        return bool(boots) and (await visitor.status())["state"] == "ready"
+
+    await eventually(back)
+    assert boots[-1]["fromSnapshot"]
+    assert len(network.relay.hub.directory) == 1
+
+
+async def test_storage_denied_the_node_works_all_the_same(start: Start) -> None:
+    network = await start(tabs=2, storage=False)
+    asker = network.visitors[0]
+    status = await asker.status()
+    assert not status["budget"]["storage"]["persistent"]
+    answer = await asker.ask(lambda text: None, **REQUEST)
+    assert len(answer["route"]) == 2
+    assert answer["text"]
