@@ -1,0 +1,70 @@
+/** Bundles TypeScript into the three scripts that the CDN serves. */
+
+import { existsSync } from 'node:fs';
+import { copyFile } from 'node:fs/promises';
+import path from 'node:path';
+import esbuild from 'esbuild';
+import { patches } from './patches.mjs';
+import { CDN, ROOT } from './paths.mjs';
+
+/** Where a classic script was loaded from: what import.meta.url is in a module. */
+const SCRIPT_URL = `var __scriptUrl=(()=>{try{throw new Error()}catch(e){
+const m=/((?:https?|blob):[^\\s)@]+?):\\d+:\\d+/.exec(e.stack||'');return m?m[1]:self.location.href}})();`;
+
+/** Only ever reached on Node, where nothing of this runs. */
+const NODE_ONLY = ['node:*', 'fs', 'path', 'url', 'module', 'worker_threads', 'os', 'crypto', 'vm'];
+
+const COMMON = {
+  bundle: true,
+  format: 'iife',
+  target: 'es2022',
+  minify: true,
+  legalComments: 'none',
+  logLevel: 'warning',
+};
+
+/** name -> entry; the worker gets the table of runtime files compiled in. */
+const ENTRIES = {
+  'sovereign-ai': 'loader/tag/index.ts',
+  frame: 'loader/frame/index.ts',
+  worker: 'loader/worker/index.ts',
+};
+
+export async function scripts(table) {
+  const made = [];
+  for (const [name, entry] of Object.entries(ENTRIES)) {
+    const from = path.join(ROOT, entry);
+    if (!existsSync(from)) {
+      console.warn(`${entry} does not exist yet: ${name}.js is not built`);
+      continue;
+    }
+    const outfile = path.join(CDN, `${name}.js`);
+    if (name === 'worker') await bundleWorker(from, outfile, table);
+    else await esbuild.build({ ...COMMON, entryPoints: [from], outfile });
+    made.push(`${name}.js`);
+  }
+  const page = path.join(ROOT, 'loader/frame/frame.html');
+  if (existsSync(page)) {
+    await copyFile(page, path.join(CDN, 'frame.html'));
+    made.push('frame.html');
+  }
+  return made;
+}
+
+/** A worker script with `table`, {name: {file, sha256, bytes}}, compiled in. */
+export async function bundleWorker(entry, outfile, table) {
+  await esbuild.build({
+    ...COMMON,
+    entryPoints: [entry],
+    outfile,
+    external: [...NODE_ONLY, 'child_process', 'ws'],
+    conditions: ['onnxruntime-web-use-extern-wasm'],
+    define: {
+      'import.meta.url': '__scriptUrl',
+      'globalThis.process': 'undefined', // drops what vendored scripts do on Node
+      __RUNTIME_TABLE__: JSON.stringify(table),
+    },
+    banner: { js: SCRIPT_URL },
+    plugins: [patches(path.join(ROOT, 'loader/worker/supply.ts'))],
+  });
+}

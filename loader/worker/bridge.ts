@@ -1,0 +1,77 @@
+/**
+ * What Python is given: the browser's objects, thinly wrapped. Bytes come in as Python buffers
+ * and go out as ArrayBuffers; errors go out as NodeErrors whose name is a Python class.
+ */
+
+import { detectGpu, Engine } from './engine';
+import { Keys } from './keys';
+import type { LinkEvents, PeerLink, Peers } from './peers';
+import type { RuntimeFiles } from './runtime_files';
+import { dial, type RelaySocket } from './sockets';
+import { Store } from './store';
+import type { Switchboard } from './switchboard';
+import { Tokenizer } from './tokenizer';
+
+/** A Python function; `destroy` lets Python forget it. */
+type PythonFunction<A extends unknown[]> = ((...args: A) => void) & { destroy?(): void };
+
+export class Bridge {
+  private constructor(
+    readonly keys: Keys,
+    readonly store: Store,
+    /** "none", "software" or "hardware". */
+    readonly gpu: string,
+    private readonly files: RuntimeFiles,
+    private readonly peers: Peers,
+    private readonly switchboard: Switchboard,
+    private readonly opened: () => void,
+  ) {}
+
+  static async open(
+    files: RuntimeFiles,
+    peers: Peers,
+    switchboard: Switchboard,
+    opened: () => void,
+  ): Promise<Bridge> {
+    const [keys, store, gpu] = await Promise.all([Keys.open(), Store.open(), detectGpu()]);
+    return new Bridge(keys, store, gpu, files, peers, switchboard, opened);
+  }
+
+  /** JSON of a Reply or a Notice. */
+  post(json: string): void {
+    this.switchboard.post(json);
+  }
+
+  /** Calls go to `deliver` from now on: the node is serving. */
+  serve(deliver: PythonFunction<[string]>): void {
+    this.switchboard.open(deliver);
+    this.opened();
+  }
+
+  engine(provider: 'webgpu' | 'wasm'): Engine {
+    return new Engine(provider, this.files);
+  }
+
+  tokenizer(json: ArrayBuffer): Tokenizer {
+    return new Tokenizer(json);
+  }
+
+  dial(
+    url: string,
+    received: PythonFunction<[ArrayBuffer]>,
+    closed: PythonFunction<[string]>,
+  ): Promise<RelaySocket> {
+    return dial(url, received, closed);
+  }
+
+  connect(
+    initiator: boolean,
+    iceServers: string[],
+    signal: LinkEvents['signal'],
+    opened: LinkEvents['opened'],
+    received: LinkEvents['received'],
+    closed: LinkEvents['closed'],
+  ): PeerLink {
+    return this.peers.connect(initiator, iceServers, { signal, opened, received, closed });
+  }
+}

@@ -1,0 +1,26 @@
+/** Text to token ids and back, by the model's own tokenizer.json. */
+
+import { Tokenizer as HuggingFace } from '@huggingface/tokenizers';
+import { asNodeError } from './errors';
+
+export class Tokenizer {
+  private readonly inner: HuggingFace;
+
+  constructor(json: ArrayBuffer) {
+    try {
+      const described = JSON.parse(new TextDecoder().decode(json)) as object;
+      this.inner = new HuggingFace(described, { clean_up_tokenization_spaces: false });
+    } catch (error) {
+      throw asNodeError(error, 'EngineError', "the model's tokenizer does not load");
+    }
+  }
+
+  encode(text: string): number[] {
+    return this.inner.encode(text, { add_special_tokens: false }).ids;
+  }
+
+  decode(ids: number[]): string {
+    if (!ids.length) return '';
+    return this.inner.decode(ids, { skip_special_tokens: true });
+  }
+}

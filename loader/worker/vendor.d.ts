@@ -1,0 +1,16 @@
+/** Vendored scripts that come without types. */
+
+declare module 'pyodide/pyodide.asm.mjs' {
+  const createPyodideModule: unknown;
+  export default createPyodideModule;
+}
+
+declare module 'onnxruntime-web/ort-wasm-simd-threaded.jspi.mjs' {
+  const factory: unknown;
+  export default factory;
+}
+
+declare module 'onnxruntime-web/ort-wasm-simd-threaded.asyncify.mjs' {
+  const factory: unknown;
+  export default factory;
+}

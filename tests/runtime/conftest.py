@@ -1,0 +1,128 @@
+"""One Chromium, one server and one harness worker for all tests of the runtime."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import BrowserContext, Page, Playwright, sync_playwright
+
+from tests.runtime.server import Site, serve
+
+ROOT = Path(__file__).parents[2]
+MODEL = ROOT / "dist/models/kwaai-docs"
+FLAGS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+SOFTWARE_GPU = [
+    "--enable-unsafe-webgpu",
+    "--enable-features=Vulkan",
+    "--use-webgpu-adapter=swiftshader",
+    "--use-vulkan=swiftshader",
+]
+# Where storage of frames is not denied as it is by default in Debian's build.
+PREFERENCES = {"profile": {"cookie_controls_mode": 0, "block_third_party_cookies": False}}
+
+RUN_IN_TAB = """
+([source, argument]) => new Promise((resolve) => {
+    window.harness ??= new Worker('/harness.js');
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = ({ data }) => resolve(data);
+    window.harness.onerror = (event) => resolve({ error: event.message });
+    window.harness.postMessage({ source, argument }, [port2]);
+})
+"""
+
+
+@pytest.fixture(scope="session")
+def playwright() -> Iterator[Playwright]:
+    with sync_playwright() as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def built() -> Path:
+    """dist/cdn, made by the build."""
+    subprocess.run(["node", "build/runtime/bundle.mjs"], cwd=ROOT, check=True, capture_output=True)
+    return ROOT / "dist/cdn"
+
+
+@pytest.fixture(scope="session")
+def harness(built: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """harness.ts, bundled as the worker is."""
+    outfile = tmp_path_factory.mktemp("harness") / "harness.js"
+    subprocess.run(["node", "tests/runtime/harness.mjs", outfile], cwd=ROOT, check=True)
+    return outfile.read_bytes()
+
+
+@pytest.fixture(scope="session")
+def model() -> Path:
+    """The default model's shards."""
+    command = [sys.executable, "-m", "build.shards", "build/model/kwaai-docs", str(MODEL)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    return MODEL
+
+
+@pytest.fixture
+def site(built: Path, model: Path) -> Iterator[Site]:
+    """A fresh copy of what the CDN serves, that a test may damage."""
+    with_port = Site({"": built, "models": model.parent})
+    server = serve(with_port)
+    yield with_port
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def context(playwright: Playwright, tmp_path: Path) -> Iterator[BrowserContext]:
+    """A browser with a profile of its own."""
+    profile = tmp_path / "profile"
+    (profile / "Default").mkdir(parents=True)
+    (profile / "Default/Preferences").write_text(json.dumps(PREFERENCES))
+    opened = playwright.chromium.launch_persistent_context(
+        profile,
+        executable_path="/usr/bin/chromium",
+        args=[*FLAGS, *SOFTWARE_GPU],
+        # Playwright's own defaults would switch off what the tests are about.
+        ignore_default_args=["--disable-features", "--headless=old"],
+    )
+    yield opened
+    opened.close()
+    shutil.rmtree(profile, ignore_errors=True)
+
+
+@pytest.fixture
+def page(context: BrowserContext, site: Site) -> Page:
+    opened = context.new_page()
+    opened.goto(f"{site.origin}/blank")
+    return opened
+
+
+InTab = Callable[..., Any]
+
+
+@pytest.fixture
+def in_tab(page: Page, site: Site, harness: bytes) -> InTab:
+    """Run `main(bridge, argument)` of a file in in_tab/, in a worker; arguments are JSON."""
+    site.instead["/harness.js"] = harness
+
+    def run(name: str, **arguments: Any) -> Any:
+        source = (Path(__file__).parent / "in_tab" / name).read_text()
+        argument = json.dumps({"models": f"{site.origin}/models/kwaai-docs/", **arguments})
+        answer = page.evaluate(RUN_IN_TAB, [source, argument])
+        assert "error" not in answer, answer["error"]
+        return json.loads(answer["ok"])
+
+    return run

@@ -1,0 +1,75 @@
+"""A web server for the tests: one address, two origins (127.0.0.1 and localhost)."""
+
+from __future__ import annotations
+
+import mimetypes
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+__all__ = ["Site", "serve"]
+
+PAGE = b"<!doctype html><title>test</title>"
+
+
+@dataclass
+class Site:
+    """What is served, and what was asked for. May be changed while it is served."""
+
+    folders: dict[str, Path]
+    """By the first part of the path; "" is the root."""
+    instead: dict[str, bytes] = field(default_factory=dict)
+    """Contents by path, in place of the files."""
+    headers: dict[str, dict[str, str]] = field(default_factory=dict)
+    """More headers, by path."""
+    requests: list[str] = field(default_factory=list)
+    port: int = 0
+
+    @property
+    def origin(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def other_origin(self) -> str:
+        return f"http://localhost:{self.port}"
+
+    def content(self, path: str) -> bytes | None:
+        if path in self.instead:
+            return self.instead[path]
+        if path == "/blank":
+            return PAGE
+        head, _, rest = path.lstrip("/").partition("/")
+        folder, name = (self.folders[head], rest) if head in self.folders else (None, path[1:])
+        file = (folder or self.folders[""]) / name
+        return file.read_bytes() if file.is_file() else None
+
+
+def serve(site: Site) -> ThreadingHTTPServer:
+    """Serve `site` until `shutdown` is called; sets its port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            path = self.path.partition("?")[0]
+            site.requests.append(path)
+            content = site.content(path)
+            self.send_response(404 if content is None else 200)
+            kind = mimetypes.guess_type(path)[0] or "text/html"
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(content or b"")))
+            self.send_header("Access-Control-Allow-Origin", "*")
+            if "/runtime/" in path:
+                self.send_header("Cache-Control", "public, max-age=31536000, immutable")
+            for name, value in site.headers.get(path, {}).items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(content or b"")
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    site.port = server.server_port
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
