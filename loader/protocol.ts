@@ -78,6 +78,8 @@ export type Notice =
   | { type: 'notice'; event: 'progress'; value: { stage: string; text: string; share: number | null } }
   /** The node's state, about once a second while anybody looks and on every change. */
   | { type: 'notice'; event: 'status'; value: Json }
+  /** The route of a running "generate", to the port that asked: at its start and after a change. */
+  | { type: 'notice'; event: 'route'; value: { call: number; route: Json } }
   /** The worker that hosts the node: its mode, and a boot id that changes when it was restarted. */
   | { type: 'notice'; event: 'worker'; value: { hosting: Hosting; boot: string; fromSnapshot: boolean; ms: number } }
   /** The node cannot run; nothing more will come until the page is loaded again. */

@@ -1,7 +1,7 @@
 /** OpenAI's completions and chat completions over the node, with what only a network can say. */
 
 import type { Json } from '../protocol';
-import { generate, type Outcome } from './generation';
+import { generate, type Outcome, type Piece } from './generation';
 import type { Link } from './link';
 import type { Hop } from './status';
 
@@ -40,8 +40,8 @@ export interface Completion {
   model: string;
   choices: Choice[];
   usage?: { prompt_tokens: number; completion_tokens: number; total_tokens: number };
-  /** On the whole answer and on the last chunk of a stream. */
-  kwaainet?: Details;
+  /** All on the whole answer and on the last chunk of a stream; `route` alone when it changes. */
+  kwaainet?: Pick<Details, 'route'> & Partial<Details>;
 }
 
 export interface Choice {
@@ -88,7 +88,7 @@ type Head = Pick<Completion, 'id' | 'object' | 'created' | 'model'>;
 async function* chunks(
   chat: boolean,
   head: Head,
-  pieces: AsyncGenerator<{ text: string }, Outcome, void>,
+  pieces: AsyncGenerator<Piece, Outcome, void>,
 ): AsyncGenerator<Completion, void, void> {
   if (chat) head.object += '.chunk';
   const part = (text: string): Partial<Choice> => (chat ? { delta: { content: text } } : { text });
@@ -102,7 +102,8 @@ async function* chunks(
       const next = await pieces.next();
       if (next.done)
         return void (yield { ...head, ...ending(next.value, chat ? { delta: {} } : { text: '' }) });
-      yield chunk(part(next.value.text));
+      const { text, route } = next.value;
+      yield { ...chunk(part(text)), ...(route && { kwaainet: { route } }) };
     }
   } finally {
     await pieces.return(undefined as never); // a reader that breaks off stops the node too

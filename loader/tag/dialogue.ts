@@ -63,18 +63,16 @@ export function openDialogue(site: string, { cpu, memory, storage }: Resources):
 }
 
 const CSS = `
-dialog{width:min(480px,calc(100% - 32px));max-height:calc(100dvh - 32px);overflow:auto;margin:auto;padding:28px 32px;
-border:1px solid var(--line);border-radius:20px;box-shadow:0 16px 48px #0003}
+dialog{width:480px;max-width:calc(100% - 32px);max-height:calc(100dvh - 32px);overflow:auto;margin:auto;padding:28px 32px;
+border:1px solid var(--line);border-radius:20px;box-shadow:0 4px 16px #0003}
 dialog::backdrop{background:#0a141299}
 header{display:flex;gap:8px;align-items:center;font-size:13px;font-weight:600;color:var(--deep)}
-h2{margin:14px 0 8px;font-size:24px;line-height:1.25;font-weight:650;text-wrap:balance;outline:0}
+h2{margin:14px 0 8px;font-size:24px;line-height:1.25;font-weight:600;outline:0}
 dl{margin:16px 0;border-bottom:1px solid var(--line)}
 dt{padding-top:10px;border-top:1px solid var(--line);font-weight:600}
 dd{padding-bottom:10px;color:var(--soft)}
-dl+p{font-size:13px;color:var(--soft)}
 footer{display:grid;grid-template-columns:1fr 1fr;gap:12px;margin-top:20px}
 footer button{background:var(--deep);color:var(--on)}
-@media(max-width:520px){dialog{width:100%;max-width:none;margin:auto 0 0;padding:20px 20px calc(20px + env(safe-area-inset-bottom));
-border-width:1px 0 0;border-radius:20px 20px 0 0}h2{font-size:21px}}
+@media(max-width:520px){dialog{width:100%;max-width:none;margin:auto 0 0;padding:20px;border-width:1px 0 0;border-radius:20px 20px 0 0}h2{font-size:21px}}
 @media(prefers-reduced-motion:no-preference){dialog{animation:a .3s}@keyframes a{from{transform:translateY(16px);opacity:0}}}
 `;

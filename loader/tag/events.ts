@@ -1,4 +1,4 @@
-import type { ErrorData, Hosting, Json } from '../protocol';
+import type { ErrorData, Hosting } from '../protocol';
 import type { Status } from './status';
 
 export interface Events {
@@ -12,38 +12,29 @@ export interface Events {
 /** `unasked`: no answer yet, or "not now"; `asking`: the dialogue is open. */
 export type ConsentState = 'unasked' | 'asking' | 'granted' | 'denied';
 
-type Listener = (value: Json) => void;
-
 /** Scripts load in any order: a listener that comes late is told the latest value of its event. */
 export class Emitter {
-  readonly #listeners = new Map<string, Set<Listener>>();
-  readonly #latest = new Map<string, Json>();
+  readonly #target = new EventTarget(); // one listener's bug is reported and stops nobody else
+  readonly #latest = new Map<string, unknown>();
 
   readonly on = <E extends keyof Events>(
     event: E,
     listener: (value: Events[E]) => void,
   ): (() => void) => {
-    const set = this.#listeners.get(event) ?? new Set();
-    const each = listener as unknown as Listener;
-    this.#listeners.set(event, set.add(each));
-    const value = this.#latest.get(event);
-    if (value !== undefined) queueMicrotask(() => set.has(each) && each(value));
-    return () => void set.delete(each);
+    const heard = (told: Event): void => listener((told as CustomEvent<Events[E]>).detail);
+    this.#target.addEventListener(event, heard);
+    const value = this.#latest.get(event) as Events[E] | undefined;
+    if (value !== undefined) queueMicrotask(() => listener(value));
+    return () => this.#target.removeEventListener(event, heard);
   };
 
-  emit<E extends keyof Events>(event: E, value: Events[E]): void {
-    this.#latest.set(event, value as unknown as Json);
-    for (const listener of [...(this.#listeners.get(event) ?? [])]) {
-      try {
-        listener(value as unknown as Json);
-      } catch (error) {
-        reportError(error); // a page's bug must not stop the node
-      }
-    }
+  emit<E extends keyof Events>(event: E, detail: Events[E]): void {
+    this.#latest.set(event, detail);
+    this.#target.dispatchEvent(new CustomEvent(event, { detail }));
   }
 
   /** What was true of a node that has gone is not told to later listeners. */
-  forget(...events: (keyof Events)[]): void {
-    for (const event of events) this.#latest.delete(event);
+  forget(): void {
+    this.#latest.clear();
   }
 }

@@ -7,6 +7,8 @@ import type { Hop } from './status';
 export interface Piece {
   text: string;
   ids: number[];
+  /** At the start, and when another route was taken; such a piece has no text. */
+  route?: Hop[];
 }
 
 export interface Outcome {

@@ -64,6 +64,6 @@ declare global {
 const element =
   (document.currentScript as HTMLScriptElement | null) ??
   document.querySelector<HTMLScriptElement>('script[src*="sovereign-ai.js"]');
-if (window.KwaaiNet) console.warn('KwaaiNet is on this page twice; the second tag does nothing');
+if (window.KwaaiNet) console.warn('KwaaiNet is on this page twice');
 else if (element?.src) window.KwaaiNet = main(element);
-else console.error('KwaaiNet did not start: it needs its own <script src=".../sovereign-ai.js">');
+else console.error('KwaaiNet did not start: it finds no script element of its own');

@@ -61,12 +61,9 @@ export class Link {
 
     const frame = this.#frame;
     frame.src = `${config.cdn}/frame.html`;
-    frame.title = 'KwaaiNet node';
-    frame.tabIndex = -1;
-    frame.ariaHidden = 'true';
+    frame.inert = true; // nothing in it to see, reach or read aloud
     // Not display:none: browsers slow such frames down.
-    frame.style.cssText =
-      'position:fixed;width:1px;height:1px;border:0;opacity:0;pointer-events:none';
+    frame.style.cssText = 'position:fixed;width:1px;height:1px;border:0;opacity:0';
     frame.onload = () => {
       frame.onload = null;
       const attach: Attach = { type: 'kwaainet-attach', version: PROTOCOL_VERSION, config };
@@ -133,7 +130,10 @@ export class Link {
       return;
     }
     if (message.type === 'notice') {
-      this.#notice(message);
+      if (message.event === 'route') {
+        const { call, route } = message.value;
+        this.#calls.get(call)?.chunk?.({ text: '', ids: [], route });
+      } else this.#notice(message);
       if (message.event === 'failed') this.#fail(KwaaiNetError.from(message.value));
       return;
     }
@@ -156,7 +156,6 @@ export class Link {
     const value: ErrorData = {
       code: 'Unreachable',
       message: `${cdn}/frame.html does not answer. Is the relay up, and does this page's Content-Security-Policy allow "frame-src ${cdn}"?`,
-      data: { url: cdn },
     };
     this.#closed = true;
     this.#remove();

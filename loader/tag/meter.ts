@@ -88,15 +88,16 @@ function use(term: string, { used, limit }: Use, unit: string): HTMLElement[] {
 }
 
 const CSS = `
-section{position:fixed;z-index:2147483000;inset:auto 16px calc(16px + env(safe-area-inset-bottom)) auto;display:grid;justify-items:end;gap:8px}
+section{position:fixed;z-index:999999;right:16px;bottom:calc(16px + env(safe-area-inset-bottom));display:grid;justify-items:end;gap:8px}
 section.left{right:auto;left:16px;justify-items:start}
-.pill{display:flex;gap:8px;align-items:center;padding:0 14px 0 10px;font-size:13px;font-weight:600;border:1px solid var(--line);border-radius:22px;box-shadow:0 4px 16px #0003}
+.pill{display:flex;gap:8px;align-items:center;padding:0 14px 0 10px;font-size:13px;font-weight:600;
+border:1px solid var(--line);border-radius:22px;box-shadow:0 4px 16px #0003}
 .off i{filter:grayscale(1)}
-.panel{width:min(288px,calc(100vw - 32px));padding:16px;border:1px solid var(--line);border-radius:16px;box-shadow:0 4px 16px #0003;font-size:14px}
+.panel{width:288px;max-width:calc(100vw - 32px);padding:16px;border:1px solid var(--line);border-radius:20px;box-shadow:0 4px 16px #0003}
 dl{display:grid;grid-template-columns:auto 1fr;gap:8px 16px}
 dd{text-align:end;color:var(--soft)}
 progress{display:block;width:100%;height:6px;margin-top:4px;accent-color:var(--deep)}
-footer{display:grid;grid-template-columns:1fr auto;gap:8px;margin-top:14px}
+footer{display:grid;grid-template-columns:1fr auto;gap:8px;margin-top:16px}
 footer button{font-size:13px;padding:8px 12px}
 .spoken{position:absolute;clip-path:inset(50%)}
 `;

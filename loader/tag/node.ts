@@ -147,7 +147,7 @@ export class Node {
   async #shut(stop: boolean, forget = false): Promise<void> {
     const link = this.#link;
     this.#link = null;
-    this.events.forget('status', 'worker', 'progress', 'failed');
+    this.events.forget();
     await link?.close(stop, forget);
   }
 

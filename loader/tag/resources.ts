@@ -17,7 +17,7 @@ const NAMES = Object.keys(DEFAULTS) as (keyof Resources)[];
 export function parseResources(text = ''): Resources {
   const resources = { ...DEFAULTS };
   for (const part of text.split(',').filter((each) => each.trim())) {
-    const [, name, amount] = /^\s*(cpu|memory|storage)\s*:\s*(\d+(?:\.\d+)?)\s*$/.exec(part) ?? [];
+    const [, name, amount] = /^\s*(cpu|memory|storage)\s*:\s*(\d+)\s*$/.exec(part) ?? [];
     const value = Number(amount);
     if (!name || (name === 'cpu' && !(value > 0 && value <= 100))) {
       const example = `data-max-resources="${writeResources(DEFAULTS)}"`;

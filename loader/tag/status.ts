@@ -27,7 +27,10 @@ export interface Hop {
   first_block: number;
   last_block: number;
   engine: string;
+  /** "local", or how it is reached: by WebRTC or through a relay. */
   path: string;
+  /** Of its last step, measured by the asker; only in routes. */
+  step_ms?: number | null;
 }
 
 export interface Peer extends Hop {

@@ -50,11 +50,11 @@ function answer(page, { id, method, params }) {
   else if (method === 'cancel') log.cancelled.push(params.call);
   else if (method === 'limits') reply('done', { value: (log.limits = params) });
   else if (method === 'stop') reply('done', { value: log.stops.push(params) });
-  else if (method === 'generate') generate(page, params, reply);
+  else if (method === 'generate') generate(page, id, params, reply);
   else reply('error', { error: { code: 'ProtocolError', message: `no method ${method}` } });
 }
 
-function generate(page, params, reply) {
+function generate(page, id, params, reply) {
   log.requests.push(params);
   const { prompt = 'chat', max_tokens: total = 8, resume_ids: had = [] } = params;
   if (prompt === 'fail') {
@@ -66,6 +66,8 @@ function generate(page, params, reply) {
   if (prompt === 'lonely') return lonely(page, reply);
   const hold = Number(/^hold (\d+)/.exec(prompt)?.[1] ?? (dying ? had.length + 1 : total));
   let next = had.length;
+  const value = { call: id, route: outcome(params, 0).route };
+  page.port.postMessage({ type: 'notice', event: 'route', value });
   const step = () => {
     if (next === hold && next < total) return;
     if (next === total) return reply('done', { value: outcome(params, total) });

@@ -219,7 +219,10 @@ def test_what_does_not_parse_is_said_and_the_page_goes_on(
 
 def test_a_strict_content_security_policy_is_enough(world: World, page: Any) -> None:
     url = world.page()
-    policy = f"default-src 'none'; script-src {world.cdn}; frame-src {world.cdn}; require-trusted-types-for 'script'"
+    policy = (
+        f"default-src 'none'; script-src {world.cdn}; frame-src {world.cdn}; "
+        "require-trusted-types-for 'script'"
+    )
     meta = f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
     world.pages["/"] = world.pages["/"].replace("<title>", meta + "<title>")
     problems: list[str] = []

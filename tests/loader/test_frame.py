@@ -23,7 +23,8 @@ SETUP = """async (cdn) => {
   // Resolves with all that the ports heard once a right Attach was answered by a living worker.
   window.verdict = async (heard) => {
     const notices = attach(good);
-    while (!notices.some(({ event }) => event === 'worker')) await new Promise((r) => setTimeout(r, 5));
+    const alive = ({ event }) => event === 'worker';
+    while (!notices.some(alive)) await new Promise((turn) => setTimeout(turn, 5));
     return heard;
   };
 }"""
@@ -118,8 +119,9 @@ def test_junk_on_the_port_is_not_passed_on(stage: Any) -> None:
             port1.onmessage = ({ data }) => { heard.push(data); if (data.id === 3) resolve(); };
           });
           frame.contentWindow.postMessage(good, '*', [port2]);
-          for (const junk of [null, 1, 'boot', { type: 'boot' }, { type: 'rtc-open', link: 1 },
-            { type: 'call' }, { type: 'call', id: '1' }, { type: 'leave' }]) port1.postMessage(junk);
+          const junk = [null, 1, 'boot', { type: 'boot' }, { type: 'rtc-open', link: 1 },
+            { type: 'call' }, { type: 'call', id: '1' }, { type: 'leave' }];
+          for (const each of junk) port1.postMessage(each);
           port1.postMessage({ type: 'call', id: 3, method: 'status', params: {} });
           await answered;
           return heard.filter(({ type }) => type === 'reply');
