@@ -11,8 +11,8 @@ REVALIDATE: Final = "no-cache"
 """Kept by browsers, but asked about each time: answered with 304 while it has not changed."""
 
 FRAME_CSP: Final = (
-    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; connect-src *; "
-    "worker-src 'self'; frame-ancestors *"
+    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; connect-src * ws: wss:; "
+    "worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors *"
 )
 """The frame runs its own script and worker, compiles WASM, and dials relays and model hosts."""
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
+from itertools import accumulate
 from typing import Any
 
+import anyio.to_thread
 import msgspec
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -27,7 +30,8 @@ def status_routes(hub: Hub, names: Callable[[], dict[str, str]]) -> list[Route]:
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
     async def status(request: Request) -> Response:
-        body = msgspec.json.encode(summary(hub, names()))
+        known = await anyio.to_thread.run_sync(names)
+        body = msgspec.json.encode(summary(hub, known))
         return Response(body, media_type="application/json", headers=headers_for("status.json"))
 
     return [
@@ -39,15 +43,14 @@ def status_routes(hub: Hub, names: Callable[[], dict[str, str]]) -> list[Route]:
 
 def summary(hub: Hub, names: dict[str, str]) -> dict[str, Any]:
     """Nodes in all, and how many serve each block of each model."""
-    models: dict[bytes, list[int]] = {}
-    serving: dict[bytes, int] = {}
+    changes: dict[bytes, Counter[int]] = {}
+    serving: Counter[bytes] = Counter()
     for entry in hub.directory:
         announced = entry.announcement
-        counts = models.setdefault(announced.model, [])
-        counts.extend([0] * (announced.last - len(counts)))
-        for block in range(announced.first, announced.last):
-            counts[block] += 1
-        serving[announced.model] = serving.get(announced.model, 0) + 1
+        serving[announced.model] += 1
+        change = changes.setdefault(announced.model, Counter())
+        change[announced.first] += 1
+        change[announced.last] -= 1
     return {
         "nodes": len(hub),
         "models": [
@@ -55,9 +58,9 @@ def summary(hub: Hub, names: dict[str, str]) -> dict[str, Any]:
                 "id": model.hex(),
                 "name": names.get(model.hex(), ""),
                 "nodes": serving[model],
-                "blocks": counts,
+                "blocks": list(accumulate(change[block] for block in range(max(change)))),
             }
-            for model, counts in sorted(models.items())
+            for model, change in sorted(changes.items())
         ],
     }
 

@@ -34,6 +34,7 @@ PATH: Final = "/mesh"
 _BINARY: Final = 0x82
 _RESTART: Final = 1012
 _LOGGER = logging.getLogger("relay_server.websocket")
+_LOGGER.setLevel(logging.WARNING)  # below it, `websockets` writes headers down, and so addresses
 
 
 class MeshSocket(asyncio.Protocol):
