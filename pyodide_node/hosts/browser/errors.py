@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pyodide.ffi import JsException
+from pyodide.ffi import JsException, jsnull
 
 from pyodide_node import errors
 from pyodide_node.errors import KwaaiNetError
@@ -31,5 +31,7 @@ def translated(otherwise: type[KwaaiNetError], **data: Any) -> Iterator[None]:
 
 
 async def awaited(promise: Awaitable[Any], otherwise: type[KwaaiNetError], **data: Any) -> Any:
+    """What the promise gives; JavaScript's null, which Pyodide keeps apart, as None."""
     with translated(otherwise, **data):
-        return await promise
+        value = await promise
+    return None if value is jsnull else value
