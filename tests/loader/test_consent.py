@@ -54,7 +54,7 @@ def test_the_dialogue_says_who_asks_and_what_is_lent(world: World, page: Any) ->
     page.goto(world.page('data-max-resources="cpu:15,memory:512,storage:2500"'))
     text = page.locator(DIALOGUE).inner_text()
     assert f"site{world.number}.localhost" in text
-    assert "up to 15 % of one processor core, 512 MB of memory and 2.5 GB of storage" in text
+    assert "Up to 15 % of one processor core, 512 MB of memory and 2.5 GB of storage" in text
     assert "IP" in text
     assert "secrets" in text
 
