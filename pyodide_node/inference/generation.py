@@ -58,16 +58,20 @@ class Generation:
         eos_ids: Sequence[int],
     ) -> None:
         self.prompt_ids = list(prompt_ids)
-        self.ids = list(request.resume_ids)
-        self.text = decode(self.ids) if self.ids else ""
+        self.ids: list[int] = []
+        self.text = ""
         self.finished: FinishReason | None = None
         self._request = request
         self._decode = decode
         self._eos = frozenset(eos_ids)
-        self._told = len(self.ids)
-        self._context = self._told
-        if len(self.ids) >= request.max_tokens:
-            self.finished = "length"
+        self._told = 0
+        self._context = 0
+        self._resumed = 0
+        # Taken again one by one: what waited for the next token then must wait again.
+        for token in request.resume_ids:
+            if self.finished is None:
+                self.accept(token)
+        self._resumed = len(self.ids)
 
     @property
     def known(self) -> list[int]:
@@ -113,7 +117,7 @@ class Generation:
         )
 
     def _release(self, text: str) -> Chunk | None:
-        ids = tuple(self.ids[self._told :])
+        ids = tuple(self.ids[max(self._told, self._resumed) :])
         self._context = max(0, self._told - 4) if self._told else 0
         self._told = len(self.ids)
         self.text += text
