@@ -59,9 +59,10 @@ def pick(candidates: Candidates, sampling: Sampling, position: int, vocab_size: 
     """
     if sampling.greedy:
         return candidates.ids[0]
-    shown = len(candidates.ids)
-    whole = shown >= (min(sampling.top_k, vocab_size) if sampling.top_k else vocab_size)
-    probabilities = [math.exp(value - candidates.logsumexp) for value in candidates.values]
+    most = min(sampling.top_k or vocab_size, vocab_size)
+    shown = min(len(candidates.ids), most)
+    whole = shown == most
+    probabilities = [math.exp(value - candidates.logsumexp) for value in candidates.values[:shown]]
     # top_k renormalises before top_p cuts, as in transformers' order of logits processors.
     mass = math.fsum(probabilities) if sampling.top_k else 1.0
     if sampling.top_k and not whole:
