@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -42,7 +43,7 @@ def find_route(blocks: int, offers: Sequence[Offer]) -> tuple[list[Hop], float]:
     Dijkstra over block borders; a span may be entered and left anywhere within it. The way back
     to the asker is charged to the last hop. Raises NoRoute with the first block nobody serves.
     """
-    usable = [offer for offer in offers if 0 <= offer.first < offer.last <= blocks]
+    usable = [offer for offer in offers if _usable(offer, blocks)]
     best: dict[int, float] = {0: 0.0}
     came: dict[int, Hop] = {}
     queue: list[tuple[float, int]] = [(0.0, 0)]
@@ -74,6 +75,12 @@ def uncovered(blocks: int, offers: Iterable[Offer]) -> list[int]:
     """Blocks that nobody offers."""
     covered = {block for offer in offers for block in range(offer.first, offer.last)}
     return [block for block in range(blocks) if block not in covered]
+
+
+def _usable(offer: Offer, blocks: int) -> bool:
+    """Whether the span is one of this model, at a speed that can be compared."""
+    finite = math.isfinite(offer.seconds_per_block) and math.isfinite(offer.latency)
+    return finite and 0 <= offer.first < offer.last <= blocks
 
 
 def _cost(offer: Offer, blocks: int, *, final: bool) -> float:

@@ -27,8 +27,8 @@ class Announcement(Struct, frozen=True, array_like=True):
     model: Hash
     first: Block
     last: Block
-    throughput: Annotated[float, Meta(gt=0, lt=1e9)]
-    """Positions through one block per second, measured, after the cpu cap."""
+    throughput: Annotated[float, Meta(ge=1e-3, lt=1e9)]
+    """Positions through one block per second, measured, after the cpu cap. Askers divide by it."""
     engine: Annotated[str, Meta(max_length=32)]
     host: Literal["tab", "native", "simulated"]
     free_positions: Annotated[int, Meta(ge=0, lt=2**31)]
