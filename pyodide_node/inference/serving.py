@@ -155,7 +155,7 @@ class Serving:
         try:
             self._stage.step(peer, message, payload, self._host.clock.monotonic())
         except (StageFailed, ProtocolError) as error:
-            self._refuse(self._stage.asker(*key) or peer, *key, error)
+            self._refuse(self._stage.asker(peer, *key) or peer, *key, error)
             return
         self._seen.setdefault(key, _Seen()).path = path
         self._work_waits.set()

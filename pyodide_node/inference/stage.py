@@ -74,10 +74,10 @@ class Stage:
     def keys(self) -> set[Key]:
         return set(self._sessions)
 
-    def asker(self, session: bytes, hop: int) -> bytes | None:
-        """Whose session that is."""
+    def asker(self, feeder: bytes, session: bytes, hop: int) -> bytes | None:
+        """Whose session it is that `feeder` feeds: nobody else's mistakes are that asker's."""
         found = self._sessions.get((session, hop))
-        return found.asker if found is not None else None
+        return found.asker if found is not None and found.opening.previous == feeder else None
 
     def check_opening(self, asker: bytes, opening: OpenSession) -> None:
         """Raises StageFailed when this session may not be opened."""
