@@ -7,7 +7,6 @@ Synchronous, and knows no socket but `node.Socket`. All that a node can do wrong
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -35,6 +34,7 @@ from pyodide_node.wire.messages import (
     to_frame,
 )
 from pyodide_node.wire.records import check_record
+from relay_server.addresses import network_of
 from relay_server.counters import Counters
 from relay_server.entry import check_hello, verify
 from relay_server.node import Node, Socket
@@ -86,7 +86,7 @@ class Hub:
         """Why a new connection from `address` is not taken; None when it is."""
         if len(self._nodes) + len(self._entering) >= self.settings.max_connections:
             reason = "Full"
-        elif self._addresses[_network(address)] >= self.settings.max_per_address:
+        elif self._addresses[network_of(address)] >= self.settings.max_per_address:
             reason = "TooManyFromOneAddress"
         elif len(self._entering) >= self.settings.max_handshakes:
             reason = "TooManyHandshakes"
@@ -97,7 +97,7 @@ class Hub:
 
     def connected(self, socket: Socket, host: str, address: str) -> Node:
         """A WebSocket has opened: challenge it."""
-        network = _network(address)
+        network = network_of(address)
         node = Node(
             socket,
             host=host,
@@ -305,16 +305,3 @@ def _encoded(message: Message) -> tuple[int, bytes]:
 
 def _loop_later(seconds: float, call: Callable[[], None]) -> asyncio.TimerHandle:
     return asyncio.get_running_loop().call_later(seconds, call)
-
-
-def _network(address: str) -> str:
-    """What counts as one address: an IPv6 host owns its whole /64."""
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if isinstance(parsed, ipaddress.IPv4Address):
-        return str(parsed)
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return str(ipaddress.IPv6Network((int(parsed), 64), strict=False))

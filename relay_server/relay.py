@@ -16,6 +16,7 @@ from pyodide_node.errors import ConfigError
 from pyodide_node.hosts.base import Clock
 from relay_server.app import make_app
 from relay_server.clock import SystemClock
+from relay_server.http import HttpConnection
 from relay_server.hub import Hub
 from relay_server.settings import RelaySettings
 from relay_server.stun import StunServer
@@ -69,6 +70,7 @@ class Relay:
         settings = self.settings
         config = uvicorn.Config(
             make_app(settings, self.hub),
+            http=HttpConnection,
             ws=cast(Any, functools.partial(MeshSocket, self.hub)),
             lifespan="off",
             log_config=None,
@@ -78,7 +80,6 @@ class Relay:
             backlog=_BACKLOG,
             ssl_certfile=settings.tls_cert,
             ssl_keyfile=settings.tls_key,
-            timeout_graceful_shutdown=_GRACE,
         )
         self._server = _Server(config)
         serving = asyncio.create_task(self._server.serve([listener]), name="relay http")
@@ -159,6 +160,22 @@ class _Server(uvicorn.Server):
                 async with asyncio.timeout(1.0):
                     await self._stopping.wait()
             await self.on_tick(0)  # the Date header
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # uvicorn's own takes a tenth of a second at the least, and a relay's user waits for it.
+        for server in self.servers:
+            server.close()
+        for listener in sockets or []:
+            listener.close()
+        state = self.server_state
+        for connection in list(state.connections):
+            connection.shutdown()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_GRACE):
+                while state.connections or state.tasks:  # noqa: ASYNC110 - uvicorn has no event
+                    await asyncio.sleep(0.005)
+        for task in list(state.tasks):
+            task.cancel()
 
 
 def _bound(host: str, port: int) -> socket.socket:

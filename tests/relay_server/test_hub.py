@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pyodide_node.wire import limits
-from pyodide_node.wire.messages import Forward, Forwarded, Ping, Pong, Refused, Undelivered
+from pyodide_node.wire.frames import HEADER, encode
+from pyodide_node.wire.messages import (
+    Forward,
+    Forwarded,
+    Message,
+    Ping,
+    Pong,
+    Refused,
+    Undelivered,
+    to_frame,
+)
 from relay_server.rates import Rate
 from relay_server.settings import CONTROL_SLACK, RelaySettings
 from tests.relay_server.fakes import FakeNode, World
+from tests.wire.test_messages import EXAMPLES
+
+
+def encode_example(message: Message) -> bytes:
+    return encode(to_frame(message, b"payload"))
+
 
 SMALL = RelaySettings(queue_bytes=10_000)
 
@@ -161,6 +179,27 @@ async def test_a_node_is_named_in_logs_by_its_key_alone() -> None:
     node = await world.node("node")
     assert str(node.node) == f"node {node.key.hex()[:8]}"
     assert str(FakeNode(world, "new").node) == "node (unproved)"
+
+
+MESSAGES = st.sampled_from(EXAMPLES).map(encode_example)
+
+
+@settings(max_examples=200)
+@given(st.lists(MESSAGES | st.binary(max_size=80), max_size=20), st.booleans())
+async def test_whatever_a_node_sends_another_can_go_on(sent: list[bytes], entered: bool) -> None:
+    world = World()
+    sender, receiver = await world.node("sender"), await world.node("receiver")
+    hostile = await world.node("hostile") if entered else FakeNode(world, "hostile")
+    for number, data in enumerate(sent, hostile.sequence):
+        if len(data) >= HEADER.size:  # well-numbered, or only the first would be looked into
+            data = data[:8] + number.to_bytes(4, "big") + data[12:]
+        if hostile.socket.closed is None:
+            world.hub.received(hostile.node, data)
+    world.pass_time(1)
+    world.run_calls()
+    sender.send(Forward(receiver.key), b"still here")
+    assert receiver.take() == [Forwarded(sender.key)]
+    assert len(world.hub) == 2 + (entered and hostile.socket.closed is None)
 
 
 # --- admission ----------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import datetime
 import logging
 import ssl
@@ -20,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 from pyodide_node.errors import ConfigError
 from relay_server import Relay, RelaySettings
 from relay_server.settings import default_cdn, default_models
-from tests.relay_server.client import Client
+from tests.relay_server.client import PATIENCE, Client
 from tests.relay_server.http import get
 
 
@@ -83,6 +85,26 @@ async def test_no_address_is_logged_however_much_else_is(relay: Relay) -> None:
         root.setLevel(level)
         root.removeHandler(keeper)
     assert not [line for line in lines if "127.0.0.1" in line]
+
+
+async def test_a_connection_that_asks_for_nothing_is_cut(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relay_server.http.FIRST_REQUEST", 0.0)
+    silent, writer = await asyncio.open_connection("127.0.0.1", relay.port)
+    async with asyncio.timeout(PATIENCE):
+        with contextlib.suppress(ConnectionResetError):
+            assert await silent.read() == b""
+    writer.close()
+    monkeypatch.setattr("relay_server.http.FIRST_REQUEST", 1.0)
+    async with Client(relay.mesh_url) as node:  # whose deadline ends with its upgrade
+        reader, writer = await asyncio.open_connection("127.0.0.1", relay.port)
+        async with asyncio.timeout(PATIENCE):
+            with contextlib.suppress(ConnectionResetError):
+                await reader.read()
+        writer.close()
+        await node.forward(node.key, b"still here")
+        assert await node.forwarded() == (node.key, b"still here")
 
 
 async def test_tls_serves_pages_and_mesh(tmp_path: Path) -> None:

@@ -172,6 +172,9 @@ def test_any_truncated_frame_is_refused_or_waits(frame: Frame, data: st.DataObje
         assert feed(Reassembler(), cut) == []
     with pytest.raises(ProtocolError):
         parse(cut)
+    if len(cut) < HEADER.size:
+        with pytest.raises(ProtocolError):
+            peek_type(cut)
 
 
 @given(frames, st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1))
