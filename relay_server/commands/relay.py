@@ -23,6 +23,10 @@ _LIMIT = Parameter(group="Limits")
 _REPEATED = Parameter(negative=(), show_default=False)
 
 
+def _print(text: str) -> None:
+    print(text, flush=True)
+
+
 def relay(
     *,
     host: str = _DEFAULTS.host,
@@ -111,17 +115,17 @@ def relay(
         runner.run(serve(settings))
 
 
-async def serve(settings: RelaySettings) -> None:
-    """Run a relay until SIGINT or SIGTERM."""
+async def serve(settings: RelaySettings, say: Callable[[str], None] = _print) -> None:
+    """Run a relay until SIGINT or SIGTERM; `say` gets what people should read."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C cancels the task
             loop.add_signal_handler(number, stop.set)
     async with Relay(settings) as running:
-        print(_greeting(running), flush=True)
+        say(_greeting(running))
         await stop.wait()
-        print("Stopping; the nodes are told to come back.", flush=True)
+        say("Stopping; the nodes are told to come back.")
 
 
 def _greeting(running: Relay) -> str:

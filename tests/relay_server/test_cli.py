@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from relay_server.commands.relay import serve
 from relay_server.settings import RelaySettings
 from tests.relay_server.client import PATIENCE, Client
 from tests.relay_server.http import get
@@ -94,13 +95,32 @@ async def test_it_starts_serves_and_stops(tmp_path: Path, number: signal.Signals
         assert err == b""
 
 
-async def test_a_public_relay_is_reminded_to_name_itself() -> None:
-    async with kwaainet("relay", "--port", "0", "--host", "0.0.0.0", "--no-stun") as process:
-        text = await greeting(process)
-        assert "STUN: off" in text
-        assert process.stdout is not None
-        assert b"--audience" in await process.stdout.readline()
-        process.terminate()
+async def serve_and_stop(settings: RelaySettings) -> str:
+    """All that is said by a relay that is stopped as soon as it has started."""
+    lines: list[str] = []
+
+    def say(text: str) -> None:
+        if not lines:
+            os.kill(os.getpid(), signal.SIGTERM)
+        lines.append(text)
+
+    await serve(settings, say)
+    return "\n".join(lines)
+
+
+async def test_a_relay_says_what_it_lacks() -> None:
+    text = await serve_and_stop(RelaySettings(port=0, stun=False))
+    for hint in ("--cdn", "--models", "STUN: off", "Stopping"):
+        assert hint in text
+    assert "--audience" not in text
+
+
+async def test_a_relay_says_what_it_has(tmp_path: Path) -> None:
+    text = await serve_and_stop(
+        RelaySettings(host="0.0.0.0", port=0, cdn=tmp_path, models=tmp_path)
+    )
+    for hint in ("sovereign-ai.js", str(tmp_path), "UDP port", "--audience"):
+        assert hint in text
 
 
 async def test_a_taken_port_is_one_line_not_a_traceback() -> None:
