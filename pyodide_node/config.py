@@ -38,11 +38,13 @@ class ResourceLimits:
         for part in filter(None, (part.strip() for part in text.split(","))):
             name, _, value = (piece.strip() for piece in part.partition(":"))
             if name not in bounds or name in found:
-                raise _wrong("max-resources", text, f"{name!r} is not one of {', '.join(bounds)}")
+                hint = f"{name[:40]!r} is not one of {', '.join(bounds)}, each once"
+                raise _wrong("max-resources", text, hint)
             low, high = bounds[name]
-            if not value.isascii() or not value.isdigit() or not low <= int(value) <= high:
+            number = _number(value, low, high)
+            if number is None:
                 raise _wrong("max-resources", text, f"{name} must be a number from {low} to {high}")
-            found[name] = int(value)
+            found[name] = number
         return cls(**found)
 
 
@@ -87,9 +89,13 @@ class NodeConfig:
 
 def relay_url(address: str) -> str:
     """The WebSocket URL of a relay named by its origin or in full. Raises ConfigError."""
-    parts = urlsplit(address if "//" in address else f"https://{address}")
     schemes = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
-    if parts.scheme not in schemes or not parts.netloc:
+    try:
+        parts = urlsplit(address if "//" in address else f"https://{address}")
+        named = parts.scheme in schemes and parts.hostname and parts.port != 0
+    except ValueError:  # brackets without an address, a port that is no number
+        named = False
+    if not named:
         raise _wrong("relay", address, "write it as https://relay.example.org")
     path = parts.path if parts.path not in ("", "/") else "/mesh"
     return urlunsplit((schemes[parts.scheme], parts.netloc, path, "", ""))
@@ -105,7 +111,7 @@ def _services(text: str) -> frozenset[Service]:
     named = {part.strip() for part in text.split(",") if part.strip()}
     known = get_args(Service)
     for name in named.difference(known):
-        raise _wrong("services", text, f"{name!r} is not one of {', '.join(known)}")
+        raise _wrong("services", text, f"{name[:40]!r} is not one of {', '.join(known)}")
     return frozenset(service for service in known if service in named)
 
 
@@ -119,9 +125,17 @@ def _choice(name: str, attributes: Mapping[str, str], kind: object) -> Any:
 def _max_blocks(text: str) -> int | None:
     if not text.strip():
         return None
-    if not text.strip().isdigit() or not 1 <= int(text) <= 1024:
+    number = _number(text.strip(), 1, 1024)
+    if number is None:
         raise _wrong("max-blocks", text, "write a number from 1 to 1024")
-    return int(text)
+    return number
+
+
+def _number(text: str, low: int, high: int) -> int | None:
+    """Plain digits within bounds; int() takes more than people mean, and chokes on much more."""
+    if not text.isascii() or not text.isdigit() or len(text) > 9:
+        return None
+    return int(text) if low <= int(text) <= high else None
 
 
 def _wrong(setting: str, value: str, hint: str) -> ConfigError:
