@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from pyodide_node.config import ResourceLimits
 from pyodide_node.errors import BudgetExceeded
@@ -58,11 +58,15 @@ class DutyCycle:
         self._since = clock.monotonic()
         self._spans: deque[tuple[float, float]] = deque()
 
-    async def run(self, work: Awaitable[T]) -> T:
+    async def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Rest as owed, then do the work and count it."""
         self._pay()
         if self._owed > _BURST:
-            await asyncio.sleep(self._owed - _BURST)
+            try:
+                await asyncio.sleep(self._owed - _BURST)
+            except asyncio.CancelledError:
+                work.close()  # never begun: Python would warn of it
+                raise
             self._pay()
         begun = self._clock.monotonic()
         try:
