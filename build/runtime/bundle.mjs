@@ -42,7 +42,7 @@ await step('runtime', async () => {
     await place(name, 'wasm', await readFile(path.join(MODULES, source)));
   }
   const archives = await pythonArchives();
-  for (const [name, bytes] of Object.entries(archives)) await place(name, 'zip', bytes);
+  for (const [name, bytes] of Object.entries(archives)) await place(name, 'bin', bytes);
   return `${Object.keys(table).length} files`;
 });
 let built = [];

@@ -62,27 +62,33 @@ PARTS_LEFT_OUT = (
 
 
 def pack_stdlib(original: bytes) -> bytes:
-    """Pyodide's python_stdlib.zip, without what the node never imports."""
+    """Pyodide's python_stdlib.zip, without what the node never imports, as a zip again."""
     with zipfile.ZipFile(io.BytesIO(original)) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
     wanted = ((name, data) for name, data in files.items() if _wanted(name))
-    return _pack(wanted, line_tables=False)
+    return _zip(wanted)
 
 
 def pack_site(wheels: Iterable[bytes]) -> bytes:
-    """Wheels laid over each other: modules, byte-compiled, and extension modules."""
+    """Wheels laid over each other, as a bundle: modules, and extension modules as files."""
     files: dict[str, bytes] = {}
     for wheel in wheels:
         with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
-            for name in archive.namelist():
-                if name.endswith((".py", ".so")):
-                    files[name] = archive.read(name)
-    return _pack(files.items())
+            files.update((name, archive.read(name)) for name in archive.namelist())
+    return pack_node({name: data for name, data in files.items() if name.endswith((".py", ".so"))})
 
 
 def pack_node(files: dict[str, bytes]) -> bytes:
-    """The node's own modules, by their path."""
-    return _pack(files.items())
+    """Modules by their path, as a bundle: what loader/worker/prelude.py installs."""
+    modules: dict[str, tuple[bool, types.CodeType]] = {}
+    others: dict[str, bytes] = {}
+    for name, data in sorted(files.items()):
+        if not name.endswith(".py"):
+            others[name] = data
+            continue
+        module = name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        modules[module] = (name.endswith("__init__.py"), _compile(name, data))
+    return marshal.dumps({"modules": modules, "files": others})
 
 
 def _wanted(name: str) -> bool:
@@ -94,22 +100,20 @@ def _wanted(name: str) -> bool:
     return not name.startswith(PARTS_LEFT_OUT)
 
 
-def _pack(files: Iterable[tuple[str, bytes]], *, line_tables: bool = True) -> bytes:
+def _zip(files: Iterable[tuple[str, bytes]]) -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
-        for name, data in sorted(files):
-            if name.endswith(".py"):
-                name, data = name + "c", _compile(name, data, line_tables=line_tables)
-            archive.writestr(zipfile.ZipInfo(name, EPOCH), data)
+        for name, source in sorted(files):
+            header = importlib.util.MAGIC_NUMBER + UNCHECKED_HASH
+            header += importlib.util.source_hash(source)
+            code = marshal.dumps(_without_lines(_compile(name, source)))
+            archive.writestr(zipfile.ZipInfo(name + "c", EPOCH), header + code)
     return out.getvalue()
 
 
-def _compile(name: str, source: bytes, *, line_tables: bool) -> bytes:
-    code = compile(source, name, "exec", dont_inherit=True, optimize=2)
-    if not line_tables:
-        code = _without_lines(code)
-    header = importlib.util.MAGIC_NUMBER + UNCHECKED_HASH + importlib.util.source_hash(source)
-    return header + marshal.dumps(code)
+def _compile(name: str, source: bytes) -> types.CodeType:
+    code: types.CodeType = compile(source, name, "exec", dont_inherit=True, optimize=2)
+    return code
 
 
 def _without_lines(code: types.CodeType) -> types.CodeType:

@@ -12,7 +12,7 @@ const OTHER_HOSTS = /^pyodide_node\/hosts\/(native|simulated|crypto|steps)(\.py$
 
 let interpreter;
 
-/** {name: bytes} of stdlib.zip, site.zip and node.zip; packs only what has changed. */
+/** {name: bytes} of the standard library, the wheels and the node; packs only what has changed. */
 export async function pythonArchives() {
   const script = await readFile(path.join(HERE, 'pack.py'));
   const stdlib = await readFile(path.join(MODULES, 'pyodide/python_stdlib.zip'));
@@ -29,7 +29,7 @@ export async function pythonArchives() {
   const archives = {};
   for (const [name, { inputs, call }] of Object.entries(jobs)) {
     const key = sha256(Buffer.concat([script, ...inputs.map((x) => Buffer.from(sha256(x)))]));
-    archives[name] = await cached(`${name}-${key.slice(0, 16)}.zip`, () => packed(call, inputs));
+    archives[name] = await cached(`${name}-${key.slice(0, 16)}`, () => packed(call, inputs));
   }
   return archives;
 }

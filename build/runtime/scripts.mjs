@@ -58,6 +58,7 @@ export async function bundleWorker(entry, outfile, table) {
     entryPoints: [entry],
     outfile,
     external: [...NODE_ONLY, 'child_process', 'ws'],
+    loader: { '.py': 'text' },
     conditions: ['onnxruntime-web-use-extern-wasm'],
     define: {
       'import.meta.url': '__scriptUrl',

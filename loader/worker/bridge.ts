@@ -4,6 +4,7 @@
  */
 
 import { detectGpu, Engine } from './engine';
+import { type ErrorName, NodeError } from './errors';
 import { Keys } from './keys';
 import type { LinkEvents, PeerLink, Peers } from './peers';
 import type { RuntimeFiles } from './runtime_files';
@@ -16,6 +17,9 @@ import { Tokenizer } from './tokenizer';
 type PythonFunction<A extends unknown[]> = ((...args: A) => void) & { destroy?(): void };
 
 export class Bridge {
+  /** Why there will be no node. */
+  refusal: NodeError | undefined;
+
   private constructor(
     readonly keys: Keys,
     readonly store: Store,
@@ -46,6 +50,11 @@ export class Bridge {
   serve(deliver: PythonFunction<[string]>): void {
     this.switchboard.open(deliver);
     this.opened();
+  }
+
+  /** The node cannot be made of what the page asked for; `code` is a class of errors.py. */
+  refuse(code: string, message: string): void {
+    this.refusal = new NodeError(code as ErrorName, message);
   }
 
   engine(provider: 'webgpu' | 'wasm'): Engine {

@@ -3,6 +3,7 @@
 import { loadPyodide } from 'pyodide';
 import createPyodideModule from 'pyodide/pyodide.asm.mjs';
 import { asNodeError, NodeError, within } from './errors';
+import prelude from './prelude.py';
 import type { RuntimeFiles } from './runtime_files';
 import { Snapshot } from './snapshot';
 import { supply } from './supply';
@@ -14,17 +15,6 @@ const START_MS = 90_000;
 
 /** The smallest WebAssembly module: a header. */
 const EMPTY_MODULE = Uint8Array.of(0, 0x61, 0x73, 0x6d, 1, 0, 0, 0);
-
-/** Imported before the snapshot is taken, so that a restart does not import it again. */
-const IMPORTS = `
-import array, asyncio, base64, bisect, collections, contextlib, copy, dataclasses, datetime, decimal
-import enum, functools, hashlib, heapq, hmac, importlib.util, itertools, json, logging, math
-import operator, random, re, secrets, struct, time, types, typing, urllib.parse, weakref
-import pyodide.ffi, pyodide.webloop
-`;
-
-/** The generator's state came with the snapshot: every start would draw the same numbers. */
-const AFTER_SNAPSHOT = 'import random; random.seed()';
 
 export interface Started {
   python: Interpreter;
@@ -47,7 +37,6 @@ export async function startInterpreter(files: RuntimeFiles): Promise<Started> {
   if (memory) {
     try {
       python = await load(binaries, { _loadSnapshot: memory });
-      python.runPython(AFTER_SNAPSHOT);
     } catch (error) {
       // Whatever is wrong with it, a cold start puts it right.
       console.warn('KwaaiNet: the snapshot does not load', error);
@@ -58,24 +47,24 @@ export async function startInterpreter(files: RuntimeFiles): Promise<Started> {
   const fromSnapshot = python !== undefined;
   if (!python) {
     python = await load(binaries, { _makeSnapshot: true });
-    python.runPython(IMPORTS);
-    void snapshot.save(python.makeMemorySnapshot() as Uint8Array<ArrayBuffer>);
+    python.runPython(prelude);
+    keep(python, snapshot);
   }
-  addModules(python, site, node);
+  // Extension modules cannot be in a snapshot, so what needs them comes after it.
+  const install = python.globals.get('install');
+  install([site, node]);
+  install.destroy();
   for (const name of ['pyodide', 'stdlib', 'site', 'node']) files.release(name);
   return { python, fromSnapshot };
 }
 
-/** Extension modules cannot be in a snapshot, so everything that needs one comes after it. */
-function addModules(python: Interpreter, site: ArrayBuffer, node: ArrayBuffer): void {
-  const packages = python.runPython('import site; site.getsitepackages()[0]') as string;
-  python.unpackArchive(site, 'zip', { extractDir: packages });
-  python.FS.writeFile('/lib/kwaainet.zip', new Uint8Array(node));
-  python.runPython(`
-import sys
-sys.path.append("/lib/kwaainet.zip")
-sys.path_importer_cache.clear()
-`);
+/** The next start is then a quick one; this one goes on either way. */
+function keep(python: Interpreter, snapshot: Snapshot): void {
+  try {
+    void snapshot.save(python.makeMemorySnapshot() as Uint8Array<ArrayBuffer>);
+  } catch (error) {
+    console.warn('KwaaiNet: no snapshot can be taken', error);
+  }
 }
 
 async function load(files: Record<string, ArrayBuffer>, options: object): Promise<Interpreter> {

@@ -73,6 +73,7 @@ export class Node {
     const host = python.pyimport('pyodide_node.hosts.browser');
     try {
       await host.start(bridge, config);
+      if (bridge.refusal) throw bridge.refusal;
     } finally {
       host.destroy();
     }

@@ -1,4 +1,9 @@
-/** Vendored scripts that come without types. */
+/** What comes without types: vendored scripts, and Python as text. */
+
+declare module '*.py' {
+  const source: string;
+  export default source;
+}
 
 declare module 'pyodide/pyodide.asm.mjs' {
   const createPyodideModule: unknown;

@@ -36,7 +36,11 @@ SOFTWARE_GPU = [
 PREFERENCES = {"profile": {"cookie_controls_mode": 0, "block_third_party_cookies": False}}
 
 RUN_IN_TAB = """
-([source, argument]) => new Promise((resolve) => {
+([source, argument, fresh]) => new Promise((resolve) => {
+    if (fresh) {
+        window.harness?.terminate();
+        window.harness = undefined;
+    }
     window.harness ??= new Worker('/harness.js');
     const { port1, port2 } = new MessageChannel();
     port1.onmessage = ({ data }) => resolve(data);
@@ -115,13 +119,16 @@ InTab = Callable[..., Any]
 
 @pytest.fixture
 def in_tab(page: Page, site: Site, harness: bytes) -> InTab:
-    """Run `main(bridge, argument)` of a file in in_tab/, in a worker; arguments are JSON."""
+    """Run `main(bridge, argument)` of a file in in_tab/, in a worker; arguments are JSON.
+
+    A `fresh` one is a new worker; else the same serves the whole test.
+    """
     site.instead["/harness.js"] = harness
 
-    def run(name: str, **arguments: Any) -> Any:
+    def run(name: str, *, fresh: bool = False, **arguments: Any) -> Any:
         source = (Path(__file__).parent / "in_tab" / name).read_text()
         argument = json.dumps({"models": f"{site.origin}/models/kwaai-docs/", **arguments})
-        answer = page.evaluate(RUN_IN_TAB, [source, argument])
+        answer = page.evaluate(RUN_IN_TAB, [source, argument, fresh])
         assert "error" not in answer, answer["error"]
         return json.loads(answer["ok"])
 

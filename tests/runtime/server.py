@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mimetypes
 import threading
 from dataclasses import dataclass, field
@@ -62,8 +63,10 @@ def serve(site: Site) -> ThreadingHTTPServer:
                 self.send_header("Cache-Control", "public, max-age=31536000, immutable")
             for name, value in site.headers.get(path, {}).items():
                 self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(content or b"")
+            # A killed worker does not wait for its answers.
+            with contextlib.suppress(ConnectionError):
+                self.end_headers()
+                self.wfile.write(content or b"")
 
         def log_message(self, format: str, *args: object) -> None:
             pass

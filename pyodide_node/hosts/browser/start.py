@@ -8,6 +8,7 @@ from pyodide.ffi import create_proxy
 
 from pyodide_node.config import NodeConfig
 from pyodide_node.control import Control, config_of
+from pyodide_node.errors import KwaaiNetError
 from pyodide_node.hosts.base import Host
 
 from .clock import BrowserClock
@@ -35,8 +36,12 @@ def browser_host(bridge: Any, config: NodeConfig) -> Host:
 async def start(bridge: Any, config_json: str) -> None:
     """Run a node until it is stopped; calls are delivered as soon as there is somebody to take
     them. `bridge` is a Bridge of loader/worker/bridge.ts."""
-    config = config_of(config_json)
-    control = Control(browser_host(bridge, config), config, bridge.post)
+    try:
+        config = config_of(config_json)
+        control = Control(browser_host(bridge, config), config, bridge.post)
+    except KwaaiNetError as error:
+        bridge.refuse(error.code, str(error))
+        return
     deliver = create_proxy(control.deliver)
     try:
         bridge.serve(deliver)
