@@ -163,6 +163,7 @@ class KwaaiNetCore:
                 "context": model.manifest.context_length,
             },
             "span": work.holding.span if work else None,
+            "problem": work.presence.problem if work else "",
             "relay": {
                 "url": relay.url if relay else "",
                 "connected": self._mesh.connected,

@@ -25,6 +25,7 @@ from pyodide_node.errors import (
 )
 from pyodide_node.hosts.base import Store
 from pyodide_node.inference.manifest import Manifest, decode_manifest
+from pyodide_node.wire.malformed import MALFORMED
 
 __all__ = ["BlobFetcher", "Catalog", "Model"]
 
@@ -93,7 +94,7 @@ class Catalog:
         data = await self._store.fetch(source + "index.json", _INDEX_LIMIT)
         try:
             return msgspec.json.decode(data, type=_Index).models
-        except msgspec.DecodeError as error:
+        except MALFORMED as error:
             raise ManifestError(f"the model index is malformed: {error}", url=source) from None
 
     async def _load(self, source: str, entry: _IndexEntry) -> Model:

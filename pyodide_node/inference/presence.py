@@ -44,6 +44,8 @@ class Presence:
         self._serving = serving
         self._changed = changed
         self._directory_changed = asyncio.Event()
+        self.problem = ""
+        """Why no blocks could be loaded when this node last moved."""
         self._tasks: list[asyncio.Task[None]] = []
         self._tie = int.from_bytes(host.keys.public_key[:4], "big")
         self._random = random.Random(host.keys.public_key)  # noqa: S311 - spreads moves
@@ -123,6 +125,8 @@ class Presence:
                 self._serving.end_sessions()
                 await self._holding.unload()
                 await self._holding.load(*target)
-        except KwaaiNetError:
+            self.problem = ""
+        except KwaaiNetError as error:
+            self.problem = str(error)
             self._directory_changed.set()  # nothing is held now: try again
         await self._announce_now()

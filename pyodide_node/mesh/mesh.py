@@ -182,7 +182,6 @@ class Mesh:
                 if sender != self._host.keys.public_key:
                     self.link(sender).take_packet(payload)
             case Records(records):
-                self._heard.set()
                 for signed in records:
                     if not self._unverified.full():
                         self._unverified.put_nowait(signed)
@@ -202,7 +201,9 @@ class Mesh:
                 if self.directory.admit(record, signed, now):
                     self._changed()
             except RecordError:
-                continue  # the relay passed on what it should have refused
+                pass  # the relay passed on what it should have refused
+            if self._unverified.empty():
+                self._heard.set()
 
     async def _expire(self) -> None:
         while True:
