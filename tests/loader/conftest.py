@@ -105,5 +105,6 @@ def denied_context(playwright: Any, context: Any, tmp_path: Path) -> Iterator[An
 @pytest.fixture
 def page(context: Any) -> Iterator[Any]:
     page = context.new_page()
+    page.set_default_timeout(10_000)
     yield page
     page.close()

@@ -103,7 +103,7 @@ function outcome({ model = 'fake' }, total) {
 
 function status(host) {
   return {
-    state: 'serving',
+    state: 'ready',
     peer: '12D3KooWFake',
     model: { name: 'fake', blocks: 6, id: 'f00' },
     span: [0, 3],

@@ -57,7 +57,8 @@ class World:
     def find(self, host: str, path: str) -> tuple[str, bytes] | None:
         if host.startswith("site"):
             page = self.pages.get(path)
-            return None if page is None else (TYPES[".html"], page.encode())
+            kind = TYPES.get(Path(path).suffix, TYPES[".html"])
+            return None if page is None else (kind, page.encode())
         self.requests.append(path)
         file = self.cdn_files.get(path)
         return None if file is None else (TYPES[file.suffix], file.read_bytes())
