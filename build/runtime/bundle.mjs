@@ -7,17 +7,17 @@
  *
  * Trust goes tag -> frame -> worker.js -> runtime: the table {file, sha256, bytes} of everything
  * in runtime/ is compiled into worker.js, which checks what it fetches against it.
- * `--release` compresses harder. What has not changed is not made again.
+ * `--release` compresses harder, for two minutes. What has not changed is not made again.
  */
 
-import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { compress } from './compress.mjs';
-import { CDN, MODULES, RUNTIME, TABLE } from './paths.mjs';
+import { alone, place, sha256 } from './files.mjs';
+import { CDN, LOCK, MODULES, RUNTIME, TABLE } from './paths.mjs';
 import { kilobytes, step } from './progress.mjs';
 import { pythonArchives } from './python.mjs';
 import { scripts } from './scripts.mjs';
-import { sha256 } from './wheels.mjs';
 
 const release = process.argv.includes('--release');
 
@@ -33,59 +33,64 @@ const VISITORS = {
   asyncify: ['pyodide', 'stdlib', 'site', 'node', 'ort-asyncify'],
 };
 
-const table = {};
-const sizes = {};
+/** Files of former builds stay so long, for the tabs that still run them. */
+const FORMER_MS = 24 * 3600 * 1000;
 
-await mkdir(RUNTIME, { recursive: true });
-await step('runtime', async () => {
-  for (const [name, source] of Object.entries(VENDORED)) {
-    await place(name, 'wasm', await readFile(path.join(MODULES, source)));
-  }
-  const archives = await pythonArchives();
-  for (const [name, bytes] of Object.entries(archives)) await place(name, 'bin', bytes);
-  return `${Object.keys(table).length} files`;
-});
-let built = [];
-await step('scripts', async () => {
-  built = await scripts(table);
-  return built.join(' ');
-});
-await step('sweep', sweep);
-for (const [name, entry] of Object.entries(table)) {
-  await step(`compress ${name}`, async () => {
-    sizes[name] = await compress(path.join(RUNTIME, entry.file), { release });
-    return kilobytes(sizes[name]);
-  });
-}
-for (const name of built) {
-  await step(`compress ${name}`, async () => {
-    sizes[name] = await compress(path.join(CDN, name), { release });
-    return kilobytes(sizes[name]);
-  });
-}
-await writeFile(TABLE, JSON.stringify(table));
-await writeFile(path.join(CDN, 'sizes.json'), `${JSON.stringify(report(), null, 2)}\n`);
+await alone(LOCK, build);
 // The interpreter that packed the archives would keep the process alive.
 process.exit(0);
 
-async function place(name, extension, bytes) {
+async function build() {
+  const table = {};
+  await step('runtime', async () => {
+    for (const [name, source] of Object.entries(VENDORED)) {
+      await add(table, name, 'wasm', await readFile(path.join(MODULES, source)));
+    }
+    const archives = await pythonArchives();
+    for (const [name, bytes] of Object.entries(archives)) await add(table, name, 'bin', bytes);
+    return `${Object.keys(table).length} files`;
+  });
+  let built = [];
+  await step('scripts', async () => {
+    built = await scripts(table);
+    return built.join(' ');
+  });
+  await step('sweep', () => sweep(table));
+  const files = Object.entries(table).map(([name, { file }]) => [name, path.join(RUNTIME, file)]);
+  files.push(...built.map((name) => [name, path.join(CDN, name)]));
+  const sizes = {};
+  const squeeze = ([name, file]) =>
+    step(`compress ${name}`, async () => {
+      sizes[name] = await compress(file, { release });
+      return kilobytes(sizes[name]);
+    });
+  await Promise.all(files.map(squeeze));
+  await place(TABLE, JSON.stringify(table));
+  await place(path.join(CDN, 'sizes.json'), `${JSON.stringify(report(sizes, built), null, 2)}\n`);
+}
+
+async function add(table, name, extension, bytes) {
   const hash = sha256(bytes);
   const file = `${name}-${hash.slice(0, 16)}.${extension}`;
   table[name] = { file, sha256: hash, bytes: bytes.length };
-  await writeFile(path.join(RUNTIME, file), bytes);
+  await place(path.join(RUNTIME, file), bytes);
 }
 
-/** Files of former builds, which nothing names any more. */
-async function sweep() {
+/** Old files of former builds. */
+async function sweep(table) {
   const current = new Set(Object.values(table).map((entry) => entry.file));
-  const stale = (await readdir(RUNTIME)).filter(
-    (name) => !current.has(name.replace(/\.(br|gz)$/, '')),
-  );
-  await Promise.all(stale.map((name) => rm(path.join(RUNTIME, name))));
-  return stale.length ? `${stale.length} old files removed` : '';
+  let removed = 0;
+  for (const name of await readdir(RUNTIME)) {
+    if (current.has(name.replace(/\.(br|gz)$/, ''))) continue;
+    const file = path.join(RUNTIME, name);
+    if (Date.now() - (await stat(file)).mtimeMs < FORMER_MS) continue;
+    await rm(file);
+    removed += 1;
+  }
+  return removed ? `${removed} old files removed` : '';
 }
 
-function report() {
+function report(sizes, built) {
   const visitors = {};
   for (const [kind, names] of Object.entries(VISITORS)) {
     visitors[kind] = [...names, ...built].reduce((sum, name) => sum + sizes[name], 0);

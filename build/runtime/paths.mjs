@@ -9,5 +9,7 @@ export const RUNTIME = path.join(CDN, 'runtime');
 export const CACHE = path.join(ROOT, 'dist/cache');
 /** The table that was compiled into worker.js. */
 export const TABLE = path.join(CACHE, 'runtime-table.json');
+/** Held by the build that runs. */
+export const LOCK = path.join(CACHE, 'build.lock');
 export const MODULES = path.join(ROOT, 'node_modules');
 export const HERE = path.join(ROOT, 'build/runtime');

@@ -1,11 +1,12 @@
 /** The Python half of the runtime, packed by pack.py inside the very interpreter it is for. */
 
 import { existsSync } from 'node:fs';
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { loadPyodide } from 'pyodide';
+import { place, sha256 } from './files.mjs';
 import { CACHE, HERE, MODULES, ROOT } from './paths.mjs';
-import { sha256, wheels } from './wheels.mjs';
+import { wheels } from './wheels.mjs';
 
 /** Modules that a tab never runs: other worlds' hosts, and what they share. */
 const OTHER_HOSTS = /^pyodide_node\/hosts\/(native|simulated|crypto|steps)(\.py$|\/)/;
@@ -54,10 +55,7 @@ async function nodeSources() {
 
 async function cached(name, make) {
   const file = path.join(CACHE, 'python', name);
-  if (!existsSync(file)) {
-    await mkdir(path.dirname(file), { recursive: true });
-    await writeFile(file, await make());
-  }
+  if (!existsSync(file)) await place(file, await make());
   return readFile(file);
 }
 

@@ -1,9 +1,10 @@
 /** Bundles TypeScript into the three scripts that the CDN serves. */
 
 import { existsSync } from 'node:fs';
-import { copyFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import esbuild from 'esbuild';
+import { place } from './files.mjs';
 import { patches } from './patches.mjs';
 import { CDN, ROOT } from './paths.mjs';
 
@@ -40,12 +41,12 @@ export async function scripts(table) {
     }
     const outfile = path.join(CDN, `${name}.js`);
     if (name === 'worker') await bundleWorker(from, outfile, table);
-    else await esbuild.build({ ...COMMON, entryPoints: [from], outfile });
+    else await bundle({ entryPoints: [from] }, outfile);
     made.push(`${name}.js`);
   }
   const page = path.join(ROOT, 'loader/frame/frame.html');
   if (existsSync(page)) {
-    await copyFile(page, path.join(CDN, 'frame.html'));
+    await place(path.join(CDN, 'frame.html'), await readFile(page));
     made.push('frame.html');
   }
   return made;
@@ -53,10 +54,8 @@ export async function scripts(table) {
 
 /** A worker script with `table`, {name: {file, sha256, bytes}}, compiled in. */
 export async function bundleWorker(entry, outfile, table) {
-  await esbuild.build({
-    ...COMMON,
+  const options = {
     entryPoints: [entry],
-    outfile,
     external: [...NODE_ONLY, 'child_process', 'ws'],
     loader: { '.py': 'text' },
     conditions: ['onnxruntime-web-use-extern-wasm'],
@@ -67,5 +66,11 @@ export async function bundleWorker(entry, outfile, table) {
     },
     banner: { js: SCRIPT_URL },
     plugins: [patches(path.join(ROOT, 'loader/worker/supply.ts'))],
-  });
+  };
+  await bundle(options, outfile);
+}
+
+async function bundle(options, outfile) {
+  const { outputFiles } = await esbuild.build({ ...COMMON, ...options, outfile, write: false });
+  await place(outfile, outputFiles[0].contents);
 }

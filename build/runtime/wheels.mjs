@@ -1,19 +1,15 @@
 /** Python wheels for the tab, by pip, pinned by sha256 in wheels.json, kept in dist/cache. */
 
 import { execFile } from 'node:child_process';
-import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdir, readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
+import { sha256 } from './files.mjs';
 import { CACHE, HERE, ROOT } from './paths.mjs';
 
 const run = promisify(execFile);
 const PYTHON = '3.14';
-
-export function sha256(bytes) {
-  return createHash('sha256').update(bytes).digest('hex');
-}
 
 /** The pinned wheels as [{file, bytes}]; downloads what the cache lacks. */
 export async function wheels() {
