@@ -82,6 +82,8 @@ class Link:
         self._channel_changed = asyncio.Event()
         self._offering: Offering | None = None
         self._newest_offer = 0
+        self._agreeing = asyncio.Lock()
+        """Held over each step of agreeing: no offer is made while another one is being taken."""
         self._inbox: asyncio.Queue[bytes] = asyncio.Queue()
         self._inbox_bytes = 0
         self._outbox: asyncio.Queue[tuple[Message, Buffer]] = asyncio.Queue()
@@ -149,12 +151,13 @@ class Link:
 
     async def _seal(self) -> None:
         """Have an epoch. Raises Unreachable."""
-        if self._epoch is not None:
-            return
-        offering = await Offering.begin(self._host.keys, self.peer, self._host.clock.wall())
-        self._offering = offering
-        if not self._forward(offering.packet):
-            raise Unreachable("there is no relay to reach this peer through", peer=self.peer)
+        async with self._agreeing:
+            if self._epoch is not None:
+                return
+            offering = await Offering.begin(self._host.keys, self.peer, self._host.clock.wall())
+            if not self._forward(offering.packet):
+                raise Unreachable("there is no relay to reach this peer through", peer=self.peer)
+            self._offering = offering
         try:
             async with asyncio.timeout(limits.HANDSHAKE_DEADLINE):
                 await self._sealed.wait()
@@ -164,13 +167,15 @@ class Link:
             self._offering = None
 
     async def _take_offer(self, packet: bytes) -> None:
-        # Both may have offered at once: then the offer of the smaller key stands.
-        if self._offering is not None and self._host.keys.public_key < self.peer:
-            return
         session, answer = await accept(
             self._host.keys, self.peer, packet, self._host.clock.wall(), self._newest_offer
         )
-        self._newest_offer = session.offered
+        self._newest_offer = session.offered  # also of one passed over: it must not come again
+        # Both may have offered at once: then the offer of the smaller key stands. It is said
+        # again, because who offers now may not have been there to hear it.
+        if self._offering is not None and self._host.keys.public_key < self.peer:
+            self._forward(self._offering.packet)
+            return
         await self._begin_epoch(session, initiator=False)
         self._forward(answer)
         self._sealed.set()
@@ -193,6 +198,7 @@ class Link:
             changed=self._channel_state,
         )
         self._epoch = _Epoch(session, channel)
+        self._offering = None
         if self._policy != "relay":
             channel.start()
 
@@ -217,13 +223,16 @@ class Link:
     async def _take(self, packet: bytes) -> None:
         if is_data(packet):
             if self._epoch is None:
-                self._forward(RESET)
+                if self._offering is None:  # else the offer on its way says as much
+                    self._forward(RESET)
                 raise SealError("a sealed packet of a session that is not known here")
             self._take_frame(await self._epoch.session.open(packet), "relay")
         elif is_offer(packet):
-            await self._take_offer(packet)
+            async with self._agreeing:
+                await self._take_offer(packet)
         elif is_answer(packet):
-            await self._take_answer(packet)
+            async with self._agreeing:
+                await self._take_answer(packet)
         elif packet == RESET:
             await self._end_epoch()
 
