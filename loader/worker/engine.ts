@@ -182,8 +182,10 @@ export class Engine {
     if (this.device) return;
     const device = (await ort.env.webgpu.device) as GPUDevice;
     this.device = device;
-    void device.lost.then(({ message }) => {
-      this.lost = message || 'its device was lost';
+    void device.lost.then(({ reason, message }) => {
+      // ONNX Runtime destroys its device with the last session and makes another for the next.
+      if (reason === 'destroyed') this.device = undefined;
+      else this.lost = message || 'its device was lost';
     });
   }
 }
