@@ -18,7 +18,7 @@ from relay_server.demo.report import report
 
 __all__ = ["demo"]
 
-PROMPT = "To open a file in Python, you"
+PROMPT = "If the file does not exist,"
 
 
 def demo(
