@@ -8,8 +8,9 @@ import os
 import sys
 import webbrowser
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from cyclopts import Parameter
 from rich.console import Console
 
 from pyodide_node.errors import LocalError
@@ -31,7 +32,7 @@ def demo(
     engine: Literal["auto", "webgpu", "wasm"] = "auto",
     path: Literal["auto", "webrtc", "relay"] = "auto",
     model: str = "",
-    json_file: Path | None = None,
+    json_file: Annotated[Path | None, Parameter(name="--json")] = None,
 ) -> None:
     """Run a whole network on this machine: a relay, browser tabs, native nodes.
 
@@ -58,7 +59,7 @@ def demo(
     model
         Name of a model in dist/models. Default: the first.
     json_file
-        Write what was measured to this file; "-" is standard output.
+        Write what was measured to this file.
     """
     if tabs < 1 or native < 0:
         raise LocalError("the demo needs at least one tab")
@@ -91,10 +92,7 @@ async def _headless(
     _show(console, result)
     if json_file is not None:
         text = json.dumps(result, indent=2, ensure_ascii=False) + "\n"
-        if str(json_file) == "-":
-            sys.stdout.write(text)
-        else:
-            await asyncio.to_thread(json_file.write_text, text)
+        await asyncio.to_thread(json_file.write_text, text)
     if not result["match"]:
         raise LocalError("the answer is not the unsplit model's; this is a bug")
 

@@ -21,7 +21,8 @@ from pyodide_node.errors import ConfigError
 
 __all__ = ["ExampleSite", "default_examples"]
 
-_TAG = re.compile(r"<script\b[^>]*sovereign-ai\.js[^>]*>", re.DOTALL)
+_TAG = re.compile(r"<(?:script|meta)\b[^>]*(?:/sovereign-ai\.js|name=\"kwaainet\")[^>]*>")
+"""The tag itself, or the chat page's word on what it will put there."""
 _ATTRIBUTE = "data-"
 
 

@@ -16,7 +16,7 @@ async def demo(tmp_path: Path, *arguments: str) -> tuple[dict[str, Any], str]:
     report = tmp_path / "report.json"
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "relay_server", "demo", "--headless", "--json-file", str(report), *arguments),
+        *("-m", "relay_server", "demo", "--headless", "--json", str(report), *arguments),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -52,9 +52,7 @@ async def test_two_tabs_by_the_relay(tmp_path: Path) -> None:
 
 
 async def test_two_tabs_on_webgpu(tmp_path: Path) -> None:
-    report, _ = await demo(
-        tmp_path, "--tabs", "2", "--engine", "webgpu", "--max-new-tokens", "12"
-    )
+    report, _ = await demo(tmp_path, "--tabs", "2", "--engine", "webgpu", "--max-new-tokens", "12")
     check(report, hops=2)
     assert {hop["engine"] for hop in report["route"]} == {"webgpu"}
 
