@@ -88,7 +88,7 @@ async def _headless(
         console.print(f"[bold]{prompt}[/]", end="")
         answer = await asker.ask(_print, prompt=prompt, max_tokens=max_new_tokens, temperature=0)
         print(flush=True)
-        result = await report(network, asker, answer, downloaded)
+        result = await report(network, asker, prompt, answer, downloaded)
     _show(console, result)
     if json_file is not None:
         text = json.dumps(result, indent=2, ensure_ascii=False) + "\n"

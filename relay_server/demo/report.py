@@ -15,14 +15,18 @@ _HOP = ("peer", "host", "first_block", "last_block", "engine", "path", "step_ms"
 
 
 async def report(
-    network: DemoNetwork, asker: Visitor, answer: dict[str, Any], downloaded: int
+    network: DemoNetwork,
+    asker: Visitor,
+    prompt: str,
+    answer: dict[str, Any],
+    downloaded: int,
 ) -> dict[str, Any]:
     """The answer beside what the unsplit model says natively to the same prompt ids."""
     reference = await reference_ids(network, answer["prompt_ids"], len(answer["ids"]))
     route = [{key: hop[key] for key in _HOP} for hop in answer["route"]]
     return {
         "model": network.manifest.name,
-        "prompt": answer["prompt"],
+        "prompt": prompt,
         "prompt_ids": answer["prompt_ids"],
         "ids": answer["ids"],
         "text": answer["text"],

@@ -43,5 +43,5 @@ async def start() -> AsyncIterator[Start]:
 async def eventually(condition: Callable[[], Awaitable[bool]], timeout: float = 30.0) -> None:
     """Wait for a state of another process, which can only be looked at."""
     async with asyncio.timeout(timeout):
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110
             await asyncio.sleep(0.1)
