@@ -73,12 +73,17 @@ class Visitor:
 
     async def ask(self, told: Callable[[str], None], **request: Any) -> dict[str, Any]:
         """Ask through the page's public API; `told` gets the text as it streams."""
-        self._told = told
+        streamed: list[str] = []
+
+        def take(text: str) -> None:
+            streamed.append(text)
+            told(text)
+
+        self._told = take
         found = await self.page.evaluate(_ASK, request)
         if "error" in found:
             raise self._failed(found["error"])
-        answer: dict[str, Any] = found["answer"]
-        return answer
+        return {**found["answer"], "text": "".join(streamed)}
 
     async def status(self) -> dict[str, Any]:
         found: dict[str, Any] = await self.page.evaluate("() => KwaaiNet.status()")
