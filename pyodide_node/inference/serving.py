@@ -120,9 +120,13 @@ class Serving:
             self._refuse(peer, message.session, message.hop, error)
             return
         self._stage.add(session)
+        try:
+            self._mesh.send(peer, SessionOpened(message.session, message.hop))
+        except Unreachable:  # who takes no answers needs no session
+            self._stage.drop(session)
+            return
         if peer != self._host.keys.public_key:
             self.totals.sessions += 1
-        self._mesh.send(peer, SessionOpened(message.session, message.hop))
 
     def _admit(self, peer: bytes, message: OpenSession) -> StageSession:
         manifest = self._model.manifest

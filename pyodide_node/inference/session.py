@@ -7,12 +7,13 @@ asker opens another one; nothing of it needs to be saved but the token ids.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import statistics
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pyodide_node.errors import ProtocolError, StageFailed
+from pyodide_node.errors import ProtocolError, StageFailed, Unreachable
 from pyodide_node.hosts.base import Buffer, Host
 from pyodide_node.inference.manifest import Manifest
 from pyodide_node.inference.route import Hop
@@ -135,7 +136,8 @@ class Session:
     def close(self) -> None:
         """Tell every stage; what cannot be told gives its cache back by itself later."""
         for peer in {hop.peer for hop in self.hops}:
-            self._mesh.send(peer, CloseSession(self.id))
+            with contextlib.suppress(Unreachable):
+                self._mesh.send(peer, CloseSession(self.id))
 
     async def _result(self, position: int) -> Buffer:
         deadline = _FIRST_DEADLINE

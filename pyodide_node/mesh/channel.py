@@ -67,7 +67,13 @@ class DirectChannel:
             connection.send(fragment)
             if connection.buffered > limits.HIGH_WATER:
                 await connection.drain()
+                await asyncio.sleep(0)  # it returns for a lost connection too: hear of that first
         return True
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so much waits to be sent that a measurement would tell of nothing else."""
+        return self._connection is not None and self._connection.buffered > limits.LOW_WATER
 
     async def close(self) -> None:
         if self._deadline is not None:

@@ -5,7 +5,8 @@ sealed session: its sequence numbers, its reassembler and its data channel belon
 that a peer that was restarted begins anew and nothing of before can be mistaken for it.
 
 Inbound packets and outbound messages each have one task: sealing is asynchronous in a tab, and
-order must survive it.
+order must survive it. The link's own messages have another: those that open a channel must not
+wait behind one that waits for the channel.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 
-from pyodide_node.errors import KwaaiNetError, ProtocolError, RemoteError, SealError, Unreachable
+from pyodide_node.errors import KwaaiNetError, RemoteError, SealError, Unreachable
 from pyodide_node.hosts.base import Buffer, Host
 from pyodide_node.mesh.channel import DirectChannel
 from pyodide_node.mesh.paths import Path, PathChooser, PathPolicy
@@ -41,6 +42,10 @@ from pyodide_node.wire.sealed import (
 __all__ = ["Link"]
 
 _PING_EVERY = 15.0
+_OWN_MESSAGES = 256
+"""Signals and pings that may wait: an honest peer causes a few."""
+_OVERHEAD = 256
+"""Bytes that waiting costs beside a payload: empty messages take memory too."""
 
 
 @dataclass(slots=True)
@@ -88,6 +93,9 @@ class Link:
         self._inbox_bytes = 0
         self._outbox: asyncio.Queue[tuple[Message, Buffer]] = asyncio.Queue()
         self._outbox_bytes = 0
+        self._own: asyncio.Queue[Message] = asyncio.Queue(_OWN_MESSAGES)
+        self._handshake = asyncio.Lock()
+        self._sealing = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self.last_error = ""
 
@@ -96,6 +104,7 @@ class Link:
         self._tasks = [
             asyncio.create_task(self._read(), name=f"link {name} in"),
             asyncio.create_task(self._write(), name=f"link {name} out"),
+            asyncio.create_task(self._write_own(), name=f"link {name} own"),
             asyncio.create_task(self._ping(), name=f"link {name} ping"),
         ]
 
@@ -113,19 +122,21 @@ class Link:
 
     def send(self, message: Message, payload: Buffer = b"") -> None:
         """Queue a message. Raises Unreachable when this peer's queue is full."""
-        if self._outbox_bytes + len(payload) > limits.OUTBOX:
+        size = len(payload) + _OVERHEAD
+        if self._outbox_bytes + size > limits.OUTBOX:
             raise Unreachable("this peer takes messages too slowly", peer=self.peer)
-        self._outbox_bytes += len(payload)
+        self._outbox_bytes += size
         self._outbox.put_nowait((message, payload))
 
     def warm(self) -> None:
         """Seal now and measure, before there is anything to send."""
-        self.send(PathPing(int(self._host.clock.monotonic() * 1e6)))
+        self._send_own(PathPing(int(self._host.clock.monotonic() * 1e6)))
 
     def take_packet(self, packet: Buffer) -> None:
         """A packet of this peer, from the relay; dropped when it floods this node."""
-        if self._inbox_bytes + len(packet) <= limits.OUTBOX:
-            self._inbox_bytes += len(packet)
+        size = len(packet) + _OVERHEAD
+        if self._inbox_bytes + size <= limits.OUTBOX + _OVERHEAD:
+            self._inbox_bytes += size
             self._inbox.put_nowait(bytes(packet))
 
     async def direct_open(self, timeout: float) -> bool:
@@ -150,7 +161,11 @@ class Link:
     # --- sealing --------------------------------------------------------------------------
 
     async def _seal(self) -> None:
-        """Have an epoch. Raises Unreachable."""
+        """Have an epoch; one handshake at a time. Raises Unreachable."""
+        async with self._handshake:
+            await self._agree()
+
+    async def _agree(self) -> None:
         async with self._agreeing:
             if self._epoch is not None:
                 return
@@ -193,7 +208,7 @@ class Link:
             self._host,
             initiator=initiator,
             ice_servers=self._ice_servers,
-            signal=self.send,
+            signal=self._send_own,
             received=self._take_channel_data,
             changed=self._channel_state,
         )
@@ -214,7 +229,7 @@ class Link:
     async def _read(self) -> None:
         while True:
             packet = await self._inbox.get()
-            self._inbox_bytes -= len(packet)
+            self._inbox_bytes -= len(packet) + _OVERHEAD
             try:
                 await self._take(packet)
             except RemoteError as error:  # theirs: this packet is lost, the link stays
@@ -239,7 +254,7 @@ class Link:
     def _take_channel_data(self, data: bytes) -> None:
         try:
             self._take_frame(data, "webrtc")
-        except ProtocolError as error:
+        except RemoteError as error:
             self.last_error = str(error)
 
     def _take_frame(self, data: Buffer, path: Path) -> None:
@@ -262,10 +277,10 @@ class Link:
 
     def _reply_pong(self, epoch: _Epoch, token: int, path: Path) -> None:
         if path == "webrtc":
-            frame = self._next_frame(epoch, PathPong(token))
-            self._spawn_send(epoch, frame)
+            if not epoch.channel.crowded:
+                self._spawn_send(epoch, self._next_frame(epoch, PathPong(token)))
         else:
-            self.send(PathPong(token))
+            self._send_own(PathPong(token))
 
     # --- outbound -------------------------------------------------------------------------
 
@@ -277,29 +292,53 @@ class Link:
     async def _write(self) -> None:
         while True:
             message, payload = await self._outbox.get()
-            self._outbox_bytes -= len(payload)
+            self._outbox_bytes -= len(payload) + _OVERHEAD
             try:
                 await self._seal()
                 await self._send_now(message, payload)
             except KwaaiNetError as error:  # the message is lost; its sender has a deadline
                 self.last_error = str(error)
 
-    async def _send_now(self, message: Message, payload: Buffer) -> None:
-        if self._policy == "webrtc" and not _is_of_link(message):
-            await self.direct_open(limits.ICE_DEADLINE)
-        epoch = self._epoch
-        if epoch is None:
+    async def _write_own(self) -> None:
+        """The link's own messages: always by the relay, whatever the policy."""
+        while True:
+            message = await self._own.get()
+            try:
+                await self._seal()
+                epoch = self._current()
+                await self._relay(epoch, self._next_frame(epoch, message))
+            except KwaaiNetError as error:
+                self.last_error = str(error)
+
+    def _send_own(self, message: Message) -> None:
+        if not self._own.full():
+            self._own.put_nowait(message)
+
+    def _current(self) -> _Epoch:
+        if self._epoch is None:
             raise Unreachable("the link was reset", peer=self.peer)
-        path: Path | None = "relay"
-        if not _is_of_link(message):
-            path = self.paths.choose(len(payload), channel=self.direct, relay=True)
+        return self._epoch
+
+    async def _send_now(self, message: Message, payload: Buffer) -> None:
+        if self._policy == "webrtc":
+            await self.direct_open(limits.ICE_DEADLINE)
+        epoch = self._current()
+        path = self.paths.choose(len(payload), channel=self.direct, relay=True)
         frame = self._next_frame(epoch, message, payload)
         if path == "webrtc" and await epoch.channel.send(frame):
             return
-        if path is None or (self._policy == "webrtc" and path == "webrtc"):
+        if self._policy == "webrtc":
             raise Unreachable("no direct path to this peer", peer=self.peer)
-        if not self._forward(await epoch.session.seal(encode(frame))):
-            raise Unreachable("the relay is lost", peer=self.peer)
+        try:
+            await self._relay(epoch, frame)
+        except Unreachable:
+            if path == "webrtc" or not await epoch.channel.send(frame):
+                raise
+
+    async def _relay(self, epoch: _Epoch, frame: Frame) -> None:
+        async with self._sealing:
+            if not self._forward(await epoch.session.seal(encode(frame))):
+                raise Unreachable("the relay is lost", peer=self.peer)
         await self._drain_relay()
 
     def _spawn_send(self, epoch: _Epoch, frame: Frame) -> None:
@@ -322,12 +361,7 @@ class Link:
         while True:
             await self._sealed.wait()
             if self._epoch is not None:
-                self.send(PathPing(int(self._host.clock.monotonic() * 1e6)))
+                self.warm()
                 if self._epoch.channel.open:
                     self._ping_channel(self._epoch)
             await asyncio.sleep(_PING_EVERY)
-
-
-def _is_of_link(message: Message) -> bool:
-    """Messages that keep the relayed path going whatever the policy."""
-    return isinstance(message, SignalMessage | PathPing | PathPong)

@@ -123,7 +123,7 @@ class Pair:
                 host,
                 peer,
                 policy=self._policy,
-                ice_servers=lambda: [],
+                ice_servers=list,
                 forward=lambda packet: self._forward(host, packet),
                 drain_relay=self._drain,
                 received=lambda message, payload, path: end.received(message, payload, path),
