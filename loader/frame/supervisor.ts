@@ -30,9 +30,8 @@ import { startTicker } from './ticker';
 const WORKER_SCRIPT = '/worker.js';
 /** The script answers before it loads anything; this is for compiling it on a slow phone. */
 const ALIVE_MS = 20_000;
-/** Ticks (seconds) between probes: a waiting visitor notices a death sooner. */
-const PROBE_EVERY = 5;
-const PROBE_EVERY_WITH_CALLS = 2;
+/** Ticks (seconds) between probes: others wait for what a dead worker was computing. */
+const PROBE_EVERY = 2;
 /** Ticks without any answer that count as death. Ticks, not time: a laptop may have slept. */
 const SILENT_TICKS = 60;
 /** So many deaths within so long, and this way of hosting is given up. */
@@ -120,8 +119,7 @@ export class Supervisor {
     const { host, port } = this;
     if (this.starting || this.over || !host || !port) return;
     if (++this.silent > SILENT_TICKS) return void this.revive('it fell silent');
-    if (++this.ticks < (this.pending.size ? PROBE_EVERY_WITH_CALLS : PROBE_EVERY)) return;
-    this.ticks = 0;
+    if (++this.ticks % PROBE_EVERY) return;
     host.probe(port, (data) => this.fromWorker(data as WorkerToFrame));
   }
 

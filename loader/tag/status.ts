@@ -12,6 +12,8 @@ export interface Status {
   peers: Peer[];
   budget: { cpu: Use; memory: Use; storage: Use };
   served: { tokens: number; sessions: number };
+  /** What keeps it from serving, in words for people; "" when nothing does. */
+  problem?: string;
   version: string;
 }
 

@@ -16,6 +16,8 @@ const KEPT = 20;
 let network;
 let status = null;
 let asking = null;
+/** The route of the last answer. */
+let taken = null;
 
 // --- what the network says ------------------------------------------------------------------
 
@@ -57,6 +59,7 @@ function invite() {
   showLending(false);
   progress(null);
   status = null;
+  taken = null;
   chip('off', 'not joined');
   waiting('Join to see who runs which layers.');
   say(
@@ -77,12 +80,29 @@ function onStatus(now) {
   if (now.state !== 'ready') chip('warn', now.state);
   else if (!now.relay.connected) chip('warn', 'no relay');
   else chip('on', alone);
-  if (!asking) {
-    drawNetwork(now);
-    if (now.state === 'ready' && !now.relay.connected) noRelay();
-    else if ($('notice').dataset.about === 'relay') say('');
-  }
+  advise(now);
+  if (!asking && !stillTaken(now)) drawNetwork(now);
   return undefined;
+}
+
+/** The way of the last answer stays in the picture for as long as it could be taken again. */
+function stillTaken({ peer, span, peers }) {
+  const own = { peer, first_block: span?.[0], last_block: span?.[1] };
+  const there = (hop) =>
+    [own, ...peers].some(
+      (each) =>
+        each.peer === hop.peer &&
+        each.first_block <= hop.first_block &&
+        hop.last_block <= each.last_block,
+    );
+  if (!taken?.every(there)) taken = null;
+  return taken !== null;
+}
+
+function advise({ state, relay, problem }) {
+  if (problem) say(problem, null, null, 'problem');
+  else if (state === 'ready' && !relay.connected) noRelay();
+  else if (['relay', 'problem'].includes($('notice').dataset.about)) say('');
 }
 
 function noRelay() {
@@ -147,7 +167,10 @@ async function ask(text) {
     for await (const chunk of stream) {
       const { kwaainet, choices } = chunk;
       const last = choices[0].finish_reason !== null;
-      if (kwaainet?.route) drawRoute(kwaainet.route, status?.model?.blocks, status?.peer, !last);
+      if (kwaainet?.route) {
+        taken = kwaainet.route;
+        drawRoute(taken, status?.model?.blocks, status?.peer, !last);
+      }
       if (choices[0].text) tokens += 1;
       theirs.append(choices[0].text);
       speak(choices[0].text, last);

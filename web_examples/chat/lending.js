@@ -14,7 +14,7 @@ const RESOURCES = [
 ];
 
 const agreed = Object.fromEntries(
-  (attributes.maxResources ?? 'cpu:20,memory:1024,storage:5000')
+  (attributes['max-resources'] ?? 'cpu:20,memory:1024,storage:5000')
     .split(',')
     .map((each) => each.split(':')),
 );

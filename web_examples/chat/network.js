@@ -12,7 +12,10 @@ function local() {
 
 function choose() {
   const address = new URLSearchParams(local() ? location.search : '');
-  const attributes = { ...settings.dataset };
+  const attributes = { meter: 'none' }; // this page shows its own
+  for (const { name, value } of settings.attributes) {
+    if (name.startsWith('data-')) attributes[name.slice('data-'.length)] = value;
+  }
   const written = settings.content.startsWith('http') ? settings.content : location.origin;
   for (const name of FROM_ADDRESS) {
     if (address.has(name)) attributes[name] = address.get(name);
@@ -26,9 +29,8 @@ export const { cdn, attributes } = choose();
 export function loadTag() {
   return new Promise((resolve, reject) => {
     const script = document.createElement('script');
-    for (const [name, value] of Object.entries({ ...attributes, meter: 'none' })) {
-      const dashed = name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
-      script.setAttribute(`data-${dashed}`, value);
+    for (const [name, value] of Object.entries(attributes)) {
+      script.setAttribute(`data-${name}`, value);
     }
     script.src = `${cdn}/sovereign-ai.js`;
     script.onload = () =>
