@@ -26,7 +26,7 @@ export function drawRoute(route, blocks, self, running) {
     [
       end('This tab', 'turns your words into numbers'),
       ...route.map((hop) => stop(hop, total, self)),
-      end('This tab', 'chooses the next token and goes round again'),
+      end('This tab', 'chooses the next token and goes round again', last?.path),
     ],
     running,
   );
@@ -75,8 +75,9 @@ function draw(items, running) {
   list.replaceChildren(...items);
 }
 
-function end(who, how) {
+function end(who, how, way = '') {
   const item = entry(who, how);
+  item.dataset.way = way;
   item.className = 'end';
   return item;
 }
