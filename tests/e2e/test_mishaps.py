@@ -90,7 +90,7 @@ async def test_a_killed_worker_comes_back_by_itself(start: Start) -> None:
     network = await start(tabs=1)
     visitor = network.visitors[0]
     boots: list[dict[str, Any]] = []
-    await visitor.page.expose_function("toldBoot", boots.append)
+    await visitor.page.expose_function("toldBoot", lambda boot: boots.append(boot))
     await visitor.page.evaluate("() => { KwaaiNet.on('worker', toldBoot) }")
     await kill_workers(visitor)
 
