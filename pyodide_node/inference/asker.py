@@ -18,7 +18,7 @@ from pyodide_node.hosts.base import Buffer, Ends, Host
 from pyodide_node.inference.catalog import Model
 from pyodide_node.inference.generation import Chunk, FinishReason, Generation, InferenceRequest
 from pyodide_node.inference.holding import Holding
-from pyodide_node.inference.route import Hop, Offer, find_route, uncovered
+from pyodide_node.inference.route import Hop, Offer, find_route
 from pyodide_node.inference.sampling import Sampling, first_k, pick
 from pyodide_node.inference.session import HopReport, Session
 from pyodide_node.mesh.mesh import Mesh
@@ -32,6 +32,8 @@ _ROUTE_PATIENCE = 20.0
 """Seconds to wait for somebody to serve what is missing: nodes move within a few."""
 _AVOID_FIRST, _AVOID_LAST = 15.0, 300.0
 """Seconds a failed peer is passed over, doubling with each failure."""
+_MOVED = 2.0
+"""Seconds until a node that serves other blocks now has said so to everybody."""
 _FAILURES = 8
 """Failures without a single new token between them, after which the asker gives up."""
 
@@ -224,11 +226,11 @@ class Asker:
             try:
                 return find_route(blocks, offers)[0]
             except NoRoute as error:
-                missing = uncovered(blocks, offers)
-                if missing and await self._holding.cover(missing[0], _run_of(missing)):
+                missing = error.data["blocks"]
+                if await self._holding.cover(missing[0], _run_of(missing)):
                     continue
                 left = deadline - self._host.clock.monotonic()
-                if left <= 0:
+                if left < 0.01:
                     raise error from None
                 try:
                     async with asyncio.timeout(min(left, 1.0)):  # avoided peers come back by time
@@ -258,15 +260,23 @@ class Asker:
 
     def _count(self, error: StageFailed | Unreachable, failures: int) -> int:
         """Remember whom to pass over; raises when there is no getting on."""
-        peer = error.data.get("peer")
-        own = self._host.keys.public_key
-        if isinstance(peer, bytes) and peer != own and error.data.get("reason") != "moved":
-            old = self._avoided.get(peer)
-            delay = min(old.delay * 2, _AVOID_LAST) if old is not None else _AVOID_FIRST
-            self._avoided[peer] = _Avoided(self._host.clock.monotonic() + delay, delay)
+        reason = error.data.get("reason")
+        for peer in (error.data.get("peer"), error.data.get("fed_by")):
+            if isinstance(peer, bytes) and peer != self._host.keys.public_key:
+                self._avoid(peer, reason)
         if failures + 1 >= _FAILURES:
             raise error
         return failures + 1
+
+    def _avoid(self, peer: bytes, reason: str | None) -> None:
+        if reason == "gone":
+            return  # with its announcement; when that is back, so is the peer
+        old = self._avoided.get(peer)
+        if reason == "moved":
+            wait, delay = _MOVED, old.delay if old is not None else 0.0
+        else:
+            wait = delay = min(old.delay * 2, _AVOID_LAST) if old and old.delay else _AVOID_FIRST
+        self._avoided[peer] = _Avoided(self._host.clock.monotonic() + wait, delay)
 
     def _describe(self, session: Session) -> list[dict[str, Any]]:
         """The route as people and programs read it."""

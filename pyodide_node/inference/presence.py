@@ -71,10 +71,9 @@ class Presence:
         self._mesh.publish(None)
 
     def _others(self) -> list[Served]:
-        return [
-            Served(entry.announcement.first, entry.announcement.last, entry.announcement.throughput)
-            for entry in self._mesh.entries(bytes.fromhex(self._model.id))
-        ]
+        said = [entry.announcement for entry in self._mesh.entries(bytes.fromhex(self._model.id))]
+        blocks = self._model.manifest.blocks
+        return [Served(one.first, one.last, one.throughput) for one in said if one.last <= blocks]
 
     async def _announce(self) -> None:
         while True:

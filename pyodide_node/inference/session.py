@@ -40,6 +40,8 @@ _FIRST_DEADLINE = 30.0
 """The first step compiles shaders and opens connections."""
 _STEP_LEAST, _STEP_FACTOR = 3.0, 10.0
 """Later steps: so many times the usual time, but never less than the first."""
+_FED = {ProtocolError.__name__, "gap"}
+"""What a stage says of the steps that it was sent: it lies, or the stage before it does."""
 _IN_FLIGHT = 2
 """Prompt chunks under way at once: stages overlap, nobody's queue fills."""
 
@@ -66,6 +68,7 @@ class Session:
         self.id = host.keys.random(16)
         self._opened: set[int] = set()
         self._failure: StageFailed | None = None
+        self._awaited: set[int] = set()
         self._results: dict[int, Buffer] = {}
         self._changed = asyncio.Event()
         self._times: deque[float] = deque(maxlen=32)
@@ -103,11 +106,14 @@ class Session:
             if index >= _IN_FLIGHT:
                 await self._result(ends[index - _IN_FLIGHT])
             count = len(chunk) // row
-            self._mesh.send(self.hops[0].peer, Step(self.id, 0, position, count), chunk)
+            step = Step(self.id, 0, position, count)
             position += count
             ends.append(position - 1)
+            self._awaited.add(position - 1)
+            self._mesh.send(self.hops[0].peer, step, chunk)
         hidden = await self._result(ends[-1])
         self._times.append((self._host.clock.monotonic() - begun) / len(chunks))
+        self._awaited.clear()
         self._results.clear()
         return hidden
 
@@ -119,8 +125,8 @@ class Session:
             case StageReport(_, hop, path, step_ms) if self._is_hop(peer, hop):
                 self.reports[hop] = HopReport(path, step_ms)
             case StageError(_, hop, code, reason) if self._is_hop(peer, hop):
-                self._fail(peer, code, reason)
-            case Result(_, position) if peer == self.hops[-1].peer:
+                self._fail(peer, code, reason, fed_by=self._feeder(hop) if code in _FED else None)
+            case Result(_, position) if peer == self.hops[-1].peer and position in self._awaited:
                 try:
                     check_activations(payload, 1, self._manifest.hidden_size)
                 except ProtocolError as error:
@@ -176,9 +182,15 @@ class Session:
     def _is_hop(self, peer: bytes, hop: int) -> bool:
         return hop < len(self.hops) and self.hops[hop].peer == peer
 
-    def _fail(self, peer: bytes, code: str, reason: str) -> None:
+    def _feeder(self, hop: int) -> bytes | None:
+        return self.hops[hop - 1].peer if hop else None
+
+    def _fail(self, peer: bytes, code: str, reason: str, fed_by: bytes | None = None) -> None:
         if self._failure is None:
             self._failure = StageFailed(
-                f"node {short(peer)} cannot go on: {reason}", peer=peer, reason=code
+                f"node {short(peer)} cannot go on: {reason}",
+                peer=peer,
+                reason=code,
+                fed_by=fed_by,
             )
         self._changed.set()

@@ -103,9 +103,10 @@ class Swarm:
         return self.model.greedy([256, *PROMPT.encode()], count)
 
     async def covered(self) -> None:
-        """Until every block is served by somebody the relay knows."""
+        """Until every block is served by a node of this swarm that the relay knows."""
         while True:
-            entries = list(self.hub.directory)
+            own = {host.keys.public_key for host in self.hosts.values()}
+            entries = [entry for entry in self.hub.directory if entry.public_key in own]
             blocks = {b for e in entries for b in range(e.announcement.first, e.announcement.last)}
             if len(blocks) == self.model.manifest.blocks:
                 return
