@@ -27,7 +27,7 @@ __all__ = ["Mesh"]
 
 _EXPIRE_EVERY = 30.0
 _LINKS = 512
-"""Links kept; a peer that opens more than this many others has closes the longest unused."""
+"""Links kept; one more closes the one least needed."""
 
 
 class Mesh:
@@ -122,10 +122,15 @@ class Mesh:
             )
             link.start()
             while len(self._links) >= _LINKS:
-                oldest = next(iter(self._links))
-                self._spawn(self._links.pop(oldest).close())
+                self._spawn(self._links.pop(self._least_needed()).close())
         self._links[peer] = link  # at the end: the longest unused comes first
         return link
+
+    def _least_needed(self) -> bytes:
+        """The longest unused link, of those that never came about if there are any: making
+        others costs a hostile relay or a crowd of fresh keys nothing."""
+        unsealed = (peer for peer, link in self._links.items() if link.path is None)
+        return next(unsealed, None) or next(iter(self._links))
 
     def links(self) -> list[Link]:
         return list(self._links.values())
