@@ -1,6 +1,8 @@
 // What a frame does, as far as these tests need it: boots workers and keeps what they say.
 // Runs in a page; every Boot makes a client {said, until, call} that tests drive by number.
 
+// biome-ignore-all lint/correctness/noUnusedVariables: called from the tests.
+
 const clients = [];
 
 async function bootWorker({ hosting, cdn, attributes = {}, version = 1, script = '/worker.js' }) {
@@ -41,7 +43,11 @@ async function host(hosting, script, said, told) {
   }
   const worker = new Worker(script);
   worker.onerror = (event) => {
-    said.push({ type: 'notice', event: 'failed', value: { code: 'Error', message: event.message } });
+    said.push({
+      type: 'notice',
+      event: 'failed',
+      value: { code: 'Error', message: event.message },
+    });
     told();
   };
   return worker;
@@ -53,7 +59,9 @@ function started(client) {
 }
 
 function answer(client, id) {
-  return clients[client].until((one) => one.type === 'reply' && one.id === id && one.event !== 'chunk');
+  return clients[client].until(
+    (one) => one.type === 'reply' && one.id === id && one.event !== 'chunk',
+  );
 }
 
 function ask(client, id, method, params = null) {

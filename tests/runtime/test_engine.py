@@ -14,6 +14,7 @@ import pytest
 from pyodide_node.hosts.native.engine import NativeEngine
 from pyodide_node.inference.manifest import Manifest, decode_manifest
 from tests.runtime.conftest import InTab
+from tests.runtime.server import Site
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
@@ -75,6 +76,18 @@ def test_greedy_ids_are_the_references(
     plain = ids[1:] if ids[0] == manifest.bos_id else ids
     assert got["encoded"] == plain
     assert got["decoded"] == manifest.reference.prompt
+
+
+@pytest.mark.parametrize("engine", ["wasm", "webgpu"])
+def test_browsers_without_jspi_run_the_other_build(
+    engine: str, in_tab: InTab, site: Site, manifest: Manifest
+) -> None:
+    site.instead["/harness.js"] = b"delete WebAssembly.Suspending;" + site.instead["/harness.js"]
+    got = in_tab("engine.py", engine=engine, generate=4)
+    assert got["ids"] == manifest.reference.ids[:4]
+    fetched = " ".join(site.requests)
+    assert "ort-asyncify" in fetched
+    assert "ort-jspi" not in fetched
 
 
 def native(steps: Any, manifest: Manifest, model: Path) -> list[bytes]:

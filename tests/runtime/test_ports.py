@@ -48,3 +48,7 @@ def test_nobody_there_is_unreachable(in_tab: InTab) -> None:
 
 def described(content: bytes) -> dict[str, object]:
     return {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+
+
+def test_peer_connections_live_in_the_oldest_tab(in_tab: InTab) -> None:
+    in_tab("peers.py")

@@ -122,6 +122,16 @@ def test_denied_storage_is_no_obstacle(what: str, frame: Frame, site: Site) -> N
         assert what == "indexedDB" or not started["value"]["fromSnapshot"]
 
 
+def test_a_first_party_blob_loads_from_the_cdn(context: BrowserContext, site: Site) -> None:
+    page = context.new_page()
+    page.goto(f"{site.other_origin}/blank")
+    frame = Frame(page, site)
+    source = f"{site.origin}/worker.js"
+    blob = page.evaluate("async (u) => URL.createObjectURL(await (await fetch(u)).blob())", source)
+    started = frame.started(frame.boot("dedicated-worker", script=blob))
+    assert started["event"] == "worker", started
+
+
 def test_a_policy_without_wasm_is_named(frame: Frame, site: Site) -> None:
     site.headers["/worker.js"] = {
         "Content-Security-Policy": "default-src 'none'; script-src 'self'; connect-src 'self'"

@@ -26,12 +26,22 @@ def translated(otherwise: type[KwaaiNetError], **data: Any) -> Iterator[None]:
     try:
         yield
     except JsException as error:
-        kind = _BY_NAME.get(error.name, otherwise)
-        raise kind(str(error.message), **data) from error
+        raise _translation(error, otherwise, data) from error
 
 
 async def awaited(promise: Awaitable[Any], otherwise: type[KwaaiNetError], **data: Any) -> Any:
-    """What the promise gives; JavaScript's null, which Pyodide keeps apart, as None."""
-    with translated(otherwise, **data):
+    """What the promise gives; JavaScript's null, which Pyodide keeps apart, as None.
+
+    On the way of every token, so without the context manager.
+    """
+    try:
         value = await promise
+    except JsException as error:
+        raise _translation(error, otherwise, data) from error
     return None if value is jsnull else value
+
+
+def _translation(
+    error: JsException, otherwise: type[KwaaiNetError], data: dict[str, Any]
+) -> KwaaiNetError:
+    return _BY_NAME.get(error.name, otherwise)(str(error.message), **data)

@@ -65,6 +65,8 @@ class BrowserSpan:
         self._first = whole.first
         self._last = whole.last
         self._pieces = [whole]
+        self._borders = {whole.first, whole.last}
+        self._arrays: dict[tuple[int, int], Any] = {}
         self._splitting = asyncio.Lock()
 
     @property
@@ -97,8 +99,7 @@ class BrowserSpan:
             raise EngineError(f"{size} bytes are not {count} hidden states", bytes=size)
         await self._split(cache.first)
         await self._split(cache.last)
-        pieces = [p for p in self._pieces if cache.first <= p.first and p.last <= cache.last]
-        if not pieces or cache.js is None:
+        if not self._pieces or cache.js is None:
             raise EngineError("the span or its cache has been closed")
         if not 0 <= position <= cache.held:
             raise EngineError(f"position {position} leaves a gap after {cache.held}")
@@ -108,7 +109,8 @@ class BrowserSpan:
         # What lies behind is about to be overwritten; several steps may be on their way.
         cache.held = end
         try:
-            step = self._js.step(to_js([p.js for p in pieces]), cache.js, hidden, position, count)
+            pieces = self._covering(cache.first, cache.last)
+            step = self._js.step(pieces, cache.js, hidden, position, count)
             result: bytes = (await awaited(step, EngineError)).to_bytes()
         except EngineError:
             cache.held = min(cache.held, position)
@@ -121,8 +123,17 @@ class BrowserSpan:
             for piece in pieces:
                 await awaited(self._js.release(piece.js), EngineError)
 
+    def _covering(self, first: int, last: int) -> Any:
+        """The sessions of blocks [first, last), as JavaScript's array."""
+        if (first, last) not in self._arrays:
+            pieces = [p.js for p in self._pieces if first <= p.first and p.last <= last]
+            self._arrays[first, last] = to_js(pieces)
+        return self._arrays[first, last]
+
     async def _split(self, border: int) -> None:
         """Let a session end at `border`. Caches stay good: keys and values are per block."""
+        if border in self._borders:
+            return
         async with self._splitting:
             for index, piece in enumerate(self._pieces):
                 if piece.first < border < piece.last:
@@ -131,5 +142,7 @@ class BrowserSpan:
                         for first, last in ((piece.first, border), (border, piece.last))
                     ]
                     self._pieces[index : index + 1] = halves
+                    self._borders.add(border)
+                    self._arrays.clear()
                     await awaited(self._js.release(piece.js), EngineError)
                     return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from pyodide.ffi import create_proxy
@@ -14,6 +15,7 @@ from pyodide_node.hosts.base import Host
 from .clock import BrowserClock
 from .engine import BrowserEngine, choose_engine
 from .keys import BrowserKeys
+from .loop import quicken
 from .store import BrowserStore
 from .transport import BrowserTransport
 
@@ -36,6 +38,7 @@ def browser_host(bridge: Any, config: NodeConfig) -> Host:
 async def start(bridge: Any, config_json: str) -> None:
     """Run a node until it is stopped; calls are delivered as soon as there is somebody to take
     them. `bridge` is a Bridge of loader/worker/bridge.ts."""
+    quicken(asyncio.get_running_loop())
     try:
         config = config_of(config_json)
         control = Control(browser_host(bridge, config), config, bridge.post)
