@@ -167,7 +167,9 @@ class KwaaiNetCore:
             "relay": {
                 "url": relay.url if relay else "",
                 "connected": self._mesh.connected,
-                "error": relay.last_error if relay and not relay.connected else "",
+                "error": relay.last_error
+                if relay and not relay.connected
+                else self._mesh.last_error,
             },
             "peers": self._describe_peers(),
             "budget": {

@@ -303,7 +303,7 @@ class Asker:
     def _path(self, hop: Hop, report: HopReport, *, local: bool) -> str:
         if local and report.path in (None, "local"):
             return "local"
-        return report.path or self._mesh.link(hop.peer).path or "relay"
+        return report.path or self._mesh.path(hop.peer) or "relay"
 
 
 def _run_of(missing: list[int]) -> int:

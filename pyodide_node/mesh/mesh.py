@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 
-from pyodide_node.errors import RecordError
+from pyodide_node.errors import RecordError, Unreachable
 from pyodide_node.hosts.base import Buffer, Host
 from pyodide_node.mesh.directory import Directory, Entry
 from pyodide_node.mesh.link import Link
@@ -56,7 +56,10 @@ class Mesh:
         self._unverified: asyncio.Queue[bytes] = asyncio.Queue(10_000)
         self._tasks: set[asyncio.Task[None]] = set()
         self._heard = asyncio.Event()
+        self._closed = False
         self.directory = Directory()
+        self.last_error = ""
+        """Why the last record that came was not believed; "" once one was."""
 
     @property
     def relay(self) -> RelayClient | None:
@@ -106,7 +109,9 @@ class Mesh:
         return [entry for entry in found if entry.public_key != own]
 
     def link(self, peer: bytes) -> Link:
-        """The link to a peer; made when there is none."""
+        """The link to a peer; made when there is none. Raises Unreachable once closed."""
+        if self._closed:
+            raise Unreachable("this node has left the network", peer=peer)
         link = self._links.pop(peer, None)
         if link is None:
             link = Link(
@@ -135,6 +140,11 @@ class Mesh:
     def links(self) -> list[Link]:
         return list(self._links.values())
 
+    def path(self, peer: bytes) -> Path | None:
+        """The way a small message to this peer would go now, if there is one."""
+        link = self._links.get(peer)
+        return link.path if link is not None else None
+
     def latency(self, peer: bytes, size: int) -> float:
         """Seconds one way for a message of `size`, as far as is known."""
         link = self._links.get(peer)
@@ -145,7 +155,7 @@ class Mesh:
     def warm(self, peers: Sequence[bytes]) -> None:
         """Open links to peers that will be needed, so that the first message finds a path."""
         for peer in peers:
-            if peer not in self._links:
+            if peer not in self._links and not self._closed:
                 self.link(peer).warm()
 
     def send(self, peer: bytes, message: Message, payload: Buffer = b"") -> None:
@@ -156,6 +166,7 @@ class Mesh:
             self.link(peer).send(message, payload)
 
     async def close(self) -> None:
+        self._closed = True
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -184,7 +195,7 @@ class Mesh:
     def _from_relay(self, message: Message, payload: Buffer) -> None:
         match message:
             case Forwarded(sender):
-                if sender != self._host.keys.public_key:
+                if sender != self._host.keys.public_key and not self._closed:
                     self.link(sender).take_packet(payload)
             case Records(records):
                 for signed in records:
@@ -203,10 +214,11 @@ class Mesh:
             now = self._host.clock.wall()
             try:
                 record = await verify_record(self._host.keys, signed, now)
+                self.last_error = ""
                 if self.directory.admit(record, signed, now):
                     self._changed()
-            except RecordError:
-                pass  # the relay passed on what it should have refused
+            except RecordError as error:  # the relay should have refused it, or a clock is off
+                self.last_error = str(error)
             if self._unverified.empty():
                 self._heard.set()
 

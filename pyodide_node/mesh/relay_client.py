@@ -178,7 +178,7 @@ class RelayClient:
             case Pong(token):
                 self.rtt = max(0.0, now - token / 1e6)
             case Refused(_, message):
-                self.last_error = f"the relay refused: {message}"
+                raise Unreachable(f"the relay refused this node: {message}")
             case message:
                 self._received(message, frame.payload)
 
