@@ -126,7 +126,7 @@ class KwaaiNetCore:
             self._progress("model", f"Loading {model.manifest.name}: {done / 1e6:.1f} MB", None)
 
         self._fetch = BlobFetcher(
-            self._host.store, model, may_keep=self._may_keep, progress=progress
+            self._host.store, model, may_keep=self._may_keep, kept=self._kept, progress=progress
         )
         # A node can always ask: the ends' memory is set aside before blocks take the rest.
         self._ends_memory = self.budget.reserve(self._ends_size(model), "embedding and head")
@@ -236,10 +236,10 @@ class KwaaiNetCore:
         return model.manifest.head_bytes(expanded=expanded) + model.manifest.embed.bytes
 
     def _may_keep(self, size: int) -> bool:
-        if self._storage_used + size > self.budget.limits.storage * MEGABYTE:
-            return False
+        return self._storage_used + size <= self.budget.limits.storage * MEGABYTE
+
+    def _kept(self, size: int) -> None:
         self._storage_used += size
-        return True
 
     async def _hear_of_others(self) -> None:
         """Give the relay a moment, so that the first span chosen is one that is needed."""

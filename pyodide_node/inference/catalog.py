@@ -20,6 +20,7 @@ from pyodide_node.errors import (
     KwaaiNetError,
     ManifestError,
     RemoteError,
+    StoreError,
     UnknownModel,
     Unreachable,
 )
@@ -63,7 +64,7 @@ class Catalog:
     async def find(self, wanted: str) -> Model:
         """The model of this name or id, or pinned as name@id; "" is the first there is.
 
-        Raises UnknownModel, ManifestError, Unreachable.
+        Raises UnknownModel, ManifestError, Unreachable, StoreError.
         """
         name, _, pinned = wanted.partition("@")
         known: list[str] = []
@@ -71,7 +72,7 @@ class Catalog:
         for source in self._sources:
             try:
                 entries = await self._index(source)
-            except RemoteError as error:
+            except (RemoteError, StoreError) as error:
                 problem = error
                 continue
             known += [entry.name for entry in entries]
@@ -80,7 +81,7 @@ class Catalog:
                     continue
                 try:
                     return await self._load(source, entry)
-                except RemoteError as error:
+                except (RemoteError, StoreError) as error:
                     problem = error
         if problem is not None:
             raise problem
@@ -102,7 +103,10 @@ class Catalog:
         data = await self._store.fetch(folder + "manifest.json", _MANIFEST_LIMIT)
         if hashlib.sha256(data).hexdigest() != entry.id:
             raise ManifestError("the manifest is not the one that the index names", url=folder)
-        return Model(decode_manifest(data), entry.id, (folder + "blobs/",))
+        # Any other source may have the same files: their hashes, not it, say whether they are.
+        sources = [source, *(other for other in self._sources if other != source)]
+        folders = tuple(f"{one}{entry.name}/blobs/" for one in sources)
+        return Model(decode_manifest(data), entry.id, folders)
 
 
 class BlobFetcher:
@@ -114,11 +118,13 @@ class BlobFetcher:
         model: Model,
         *,
         may_keep: Callable[[int], bool],
+        kept: Callable[[int], None] = lambda size: None,
         progress: Callable[[int], None] = lambda size: None,
     ) -> None:
         self._store = store
         self._folders = model.folders
         self._may_keep = may_keep
+        self._kept = kept
         self._progress = progress
         self.downloaded = 0
         """Bytes that came over the network."""
@@ -135,10 +141,9 @@ class BlobFetcher:
         problem: RemoteError = Unreachable("this model has no source", sha256=sha256)
         for folder in self._folders:
             for _ in range(_TRIES):
+                keep = self._may_keep(size)
                 try:
-                    blob = await self._store.download(
-                        folder + sha256, sha256, size, keep=self._may_keep(size)
-                    )
+                    blob = await self._store.download(folder + sha256, sha256, size, keep=keep)
                 except IntegrityError as error:
                     problem = error
                 except Unreachable as error:
@@ -146,5 +151,7 @@ class BlobFetcher:
                     break
                 else:
                     self.downloaded += size
+                    if keep:
+                        self._kept(size)
                     return blob
         raise problem

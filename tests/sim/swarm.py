@@ -83,15 +83,21 @@ class Swarm:
 
         self.network.relay(RELAY, handle)
 
+    def host(self, name: str) -> SimulatedHost:
+        """The machine of that name: the same one for every node that runs on it."""
+        if name not in self.hosts:
+            self.hosts[name] = simulated_host(self.network, name)
+        return self.hosts[name]
+
     async def node(self, name: str, **config: Any) -> KwaaiNetCore:
         """A node that has joined and serves."""
         limits = ResourceLimits(cpu=100, memory=1000, storage=100)
-        host = simulated_host(self.network, name)
+        host = self.host(name)
         core = KwaaiNetCore(
             host,
             NodeConfig(**{"relays": (RELAY,), "sources": (SOURCE,), "limits": limits} | config),
         )
-        self.hosts[name], self.nodes[name] = host, core
+        self.nodes[name] = core
         await core.initialize()
         return core
 

@@ -6,25 +6,13 @@ import asyncio
 
 import pytest
 
-from pyodide_node.config import NodeConfig, ResourceLimits
 from pyodide_node.core import KwaaiNetCore
-from pyodide_node.hosts.simulated import simulated_host, virtual
+from pyodide_node.hosts.simulated import virtual
 from pyodide_node.hosts.simulated.relay import RelayConnection
 from relay_server.hub import Hub
 from relay_server.settings import RelaySettings
 
-from .swarm import RELAY, SOURCE, Swarm, ask, swarm
-
-LIMITS = ResourceLimits(cpu=100, memory=1000, storage=100)
-
-
-async def again(net: Swarm, name: str, **config: object) -> KwaaiNetCore:
-    """A new core on the same host, as when a killed worker restarts: same keys, same store."""
-    fields = {"relays": (RELAY,), "sources": (SOURCE,), "limits": LIMITS} | config
-    core = KwaaiNetCore(net.hosts[name], NodeConfig(**fields))  # type: ignore[arg-type]
-    net.nodes[name] = core
-    await core.initialize()
-    return core
+from .swarm import RELAY, Swarm, ask, swarm
 
 
 def tasks() -> set[str]:
@@ -60,7 +48,7 @@ async def test_a_worker_restarted_on_its_host_joins_and_serves_again() -> None:
         first = await ask(ada, 6)
         await bob.close()
         fetched = len(net.hosts["bob"].store.requests)
-        bob = await again(net, "bob", max_blocks=4)
+        bob = await net.node("bob", max_blocks=4)
         assert bob.peer in {hop["peer"] for hop in first.route}
         await net.covered()
         assert (await ask(ada, 6)).ids == net.expected(6)
@@ -83,7 +71,7 @@ def test_a_stage_restarted_midway_with_the_same_keys_costs_one_detour(seen_at: i
                 await bob.close()
                 await asyncio.sleep(0.2)
                 net.network.revive("bob")
-                return await again(net, "bob", max_blocks=4)
+                return await net.node("bob", max_blocks=4)
 
             def midway(seen: int) -> None:
                 if seen > seen_at and not restarted:
@@ -201,10 +189,8 @@ async def test_the_first_relay_that_answers_is_used() -> None:
 
 
 async def skewed(net: Swarm, skew: float) -> KwaaiNetCore:
-    host = simulated_host(net.network, "bob", skew=skew)
-    core = KwaaiNetCore(host, NodeConfig(relays=(RELAY,), sources=(SOURCE,), limits=LIMITS))
-    net.hosts["bob"], net.nodes["bob"] = host, core
-    await core.initialize()
+    net.host("bob").clock.skew = skew
+    core = await net.node("bob")
     await asyncio.sleep(20)
     return core
 
