@@ -229,7 +229,7 @@ class StageReport(Message, frozen=True):
     path: Literal["webrtc", "relay", "local"]
     """By which path the last step arrived."""
     step_ms: Annotated[float, Meta(ge=0, lt=1e9)]
-    """Compute time of the last step, without waiting."""
+    """Compute time of one position of the last step, without waiting."""
 
 
 class CloseSession(Message, frozen=True):

@@ -12,7 +12,7 @@ from relay_server.demo.visitor import Visitor
 from .conftest import Start, eventually
 
 REQUEST = {
-    "prompt": "To open a file in Python, you",
+    "prompt": "If the file does not exist,",
     "max_tokens": 160,
     "temperature": 1.0,
     "top_k": 50,
