@@ -14,8 +14,9 @@ import marshal
 import types
 import zipfile
 from collections.abc import Iterable
+from typing import Any
 
-__all__ = ["pack_node", "pack_site", "pack_stdlib"]
+__all__ = ["pack"]
 
 UNCHECKED_HASH = (0b01).to_bytes(4, "little")
 """PEP 552: never look for the source."""
@@ -59,6 +60,14 @@ PARTS_LEFT_OUT = (
     "urllib/response",
     "urllib/robotparser",
 )
+
+
+def pack(kind: str, names: Iterable[str], contents: Iterable[Any]) -> bytes:
+    """Called by python.mjs; `contents` are JavaScript's typed arrays."""
+    files = {name: content.to_bytes() for name, content in zip(names, contents, strict=True)}
+    if kind == "stdlib":
+        return pack_stdlib(*files.values())
+    return pack_site(files.values()) if kind == "site" else pack_node(files)
 
 
 def pack_stdlib(original: bytes) -> bytes:

@@ -15,30 +15,21 @@ let interpreter;
 
 /** {name: bytes} of the standard library, the wheels and the node; packs only what has changed. */
 export async function pythonArchives() {
-  const script = await readFile(path.join(HERE, 'pack.py'));
   const stdlib = await readFile(path.join(MODULES, 'pyodide/python_stdlib.zip'));
-  const packages = (await wheels()).map((wheel) => wheel.bytes);
-  const node = await nodeSources();
-  const jobs = {
-    stdlib: { inputs: [stdlib], call: (pack, [zip]) => pack.pack_stdlib(zip) },
-    site: { inputs: packages, call: (pack, blobs) => pack.pack_site(blobs) },
-    node: {
-      inputs: Object.entries(node).flat(),
-      call: (pack, parts) => pack.pack_node(pairs(parts)),
-    },
+  const inputs = {
+    stdlib: { 'python_stdlib.zip': stdlib },
+    site: Object.fromEntries((await wheels()).map((wheel) => [wheel.file, wheel.bytes])),
+    node: await nodeSources(),
   };
+  const script = await readFile(path.join(HERE, 'pack.py'));
   const archives = {};
-  for (const [name, { inputs, call }] of Object.entries(jobs)) {
-    const key = sha256(Buffer.concat([script, ...inputs.map((x) => Buffer.from(sha256(x)))]));
-    archives[name] = await cached(`${name}-${key.slice(0, 16)}`, () => packed(call, inputs));
+  for (const [kind, files] of Object.entries(inputs)) {
+    const hashes = Object.entries(files).map(([name, bytes]) => `${name} ${sha256(bytes)}`);
+    const key = sha256(Buffer.from([sha256(script), ...hashes].join('\n')));
+    const name = `${kind}-${key.slice(0, 16)}`;
+    archives[kind] = await cached(name, () => packed(kind, files));
   }
   return archives;
-}
-
-function pairs(parts) {
-  const map = new Map();
-  for (let i = 0; i < parts.length; i += 2) map.set(parts[i], parts[i + 1]);
-  return map;
 }
 
 async function nodeSources() {
@@ -59,16 +50,11 @@ async function cached(name, make) {
   return readFile(file);
 }
 
-async function packed(call, inputs) {
+async function packed(kind, files) {
   interpreter ??= await startInterpreter();
-  const { python, pack } = interpreter;
-  // Python's own bytes: a view of JavaScript memory is not hashable, sliceable or compilable.
-  const toBytes = (value) =>
-    typeof value === 'string' ? value : python.runPython('bytes_of')(new Uint8Array(value));
-  const facade = new Proxy(pack, {
-    get: (target, name) => (value) => target[name](python.toPy(value)),
-  });
-  const result = call(facade, inputs.map(toBytes));
+  const names = Object.keys(files);
+  const contents = Object.values(files).map((bytes) => new Uint8Array(bytes));
+  const result = interpreter.pyimport('pack').pack(kind, names, contents);
   const view = result.getBuffer('u8');
   const bytes = Buffer.from(view.data);
   view.release();
@@ -80,12 +66,6 @@ async function startInterpreter() {
   const python = await loadPyodide({ env: { PYTHONHASHSEED: '0', HOME: '/home' } });
   python.FS.mkdirTree('/build');
   python.FS.writeFile('/build/pack.py', await readFile(path.join(HERE, 'pack.py'), 'utf8'));
-  python.runPython(`
-    import sys
-    sys.path.insert(0, "/build")
-    sys.dont_write_bytecode = True
-    def bytes_of(view):
-        return view.to_bytes()
-  `);
-  return { python, pack: python.pyimport('pack') };
+  python.runPython('import sys; sys.path.insert(0, "/build")');
+  return python;
 }

@@ -20,6 +20,8 @@ export class Node {
   private files: RuntimeFiles | undefined;
   private python: Promise<{ python: Interpreter; fromSnapshot: boolean }> | undefined;
   private serving: Promise<void> | undefined;
+  /** The end of the node that serves. */
+  private over: Promise<void> = Promise.resolve();
 
   constructor() {
     this.switchboard = new Switchboard((frame) => this.peers.frameGone(frame));
@@ -28,6 +30,8 @@ export class Node {
 
   /** Resolves when the node serves or has failed aloud. A second Boot joins the first. */
   boot(boot: Boot): Promise<void> {
+    // It has been asked to stop: this page wants the next one.
+    if (this.serving && this.switchboard.stopping) return this.over.then(() => this.boot(boot));
     this.serving ??= this.start(boot, performance.now());
     return this.serving;
   }
@@ -48,10 +52,8 @@ export class Node {
           this.switchboard.notice({ type: 'notice', event: 'worker', value });
           resolve();
         };
-        this.run(python, files, JSON.stringify(config), opened).then(() => {
-          this.ended();
-          resolve();
-        }, reject);
+        const life = this.run(python, files, JSON.stringify(config), opened);
+        this.over = life.then(() => this.ended(), reject).then(resolve);
       });
       void files.sweep();
     } catch (error) {

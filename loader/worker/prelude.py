@@ -6,7 +6,6 @@ again: the standard library's modules, and what is slow the first time only.
 
 from __future__ import annotations
 
-import annotationlib  # noqa: F401
 import array  # noqa: F401
 import asyncio  # noqa: F401
 import base64  # noqa: F401
@@ -36,8 +35,7 @@ import urllib.parse  # noqa: F401
 import uuid  # noqa: F401
 from collections.abc import Sequence
 
-import pyodide.ffi  # noqa: F401
-import pyodide.webloop  # noqa: F401
+import annotationlib  # noqa: F401
 
 __all__ = ["install"]
 

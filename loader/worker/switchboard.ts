@@ -16,6 +16,8 @@ const WAITING = 256;
 
 export class Switchboard {
   readonly frames: Frames;
+  /** Whether the node has been asked to stop, and has not stopped yet. */
+  stopping = false;
   private deliver: Deliver | null = null;
   private waiting: { frame: Frame; call: Call }[] = [];
   private failure: ErrorData | null = null;
@@ -52,6 +54,7 @@ export class Switchboard {
 
   /** The node has been stopped; calls wait for the next start. */
   close(): void {
+    this.stopping = false;
     this.deliver = null;
     for (const frame of this.frames.all) frame.calls.clear();
   }
@@ -60,6 +63,7 @@ export class Switchboard {
   fail(error: unknown): void {
     const failure = errorData(error);
     this.failure = failure;
+    this.stopping = false;
     this.notice({ type: 'notice', event: 'failed', value: failure });
     for (const { frame, call } of this.waiting.splice(0)) refuse(frame, call.id, failure);
   }
@@ -94,6 +98,7 @@ export class Switchboard {
       return refuse(frame, call.id, { code: 'ProtocolError', message });
     }
     frame.calls.add(id);
+    this.stopping ||= call.method === 'stop';
     this.deliver?.(JSON.stringify({ ...call, id, params: ownIds(frame, call) }));
   }
 
