@@ -131,8 +131,8 @@ class KwaaiNetCore:
         # A node can always ask: the ends' memory is set aside before blocks take the rest.
         self._ends_memory = self.budget.reserve(self._ends_size(model), "embedding and head")
         self._work = work = self._make_work(model, self._fetch)
+        work.serving.start()  # for this node's own answers too
         if "compute" in self._config.services:
-            work.serving.start()
             await work.presence.start()
         return model
 

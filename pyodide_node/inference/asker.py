@@ -164,8 +164,8 @@ class Asker:
         return generation, capacity
 
     async def _open(self, model: Model, capacity: int) -> Session:
-        hops = await self._route(model, capacity)
-        session = Session(self._host, self._mesh, model.manifest, hops, capacity)
+        hops, seconds = await self._route(model, capacity)
+        session = Session(self._host, self._mesh, model.manifest, hops, capacity, seconds)
         self._sessions[session.id] = session
         try:
             await session.open()
@@ -216,15 +216,16 @@ class Asker:
 
     # --- the route ------------------------------------------------------------------------
 
-    async def _route(self, model: Model, capacity: int) -> list[Hop]:
-        """The cheapest route now; missing blocks are loaded here or waited for."""
+    async def _route(self, model: Model, capacity: int) -> tuple[list[Hop], float]:
+        """The cheapest route now and the seconds a position should take by it; missing blocks
+        are loaded here or waited for."""
         deadline = self._host.clock.monotonic() + _ROUTE_PATIENCE
         blocks = model.manifest.blocks
         while True:
             self._directory_changed.clear()
             offers = self._offers(model, capacity)
             try:
-                return find_route(blocks, offers)[0]
+                return find_route(blocks, offers)
             except NoRoute as error:
                 missing = error.data["blocks"]
                 if await self._holding.cover(missing[0], _run_of(missing)):
@@ -241,7 +242,7 @@ class Asker:
     def _offers(self, model: Model, capacity: int) -> list[Offer]:
         now = self._host.clock.monotonic()
         size = model.manifest.hidden_bytes(1)
-        offers = self._holding.offers()
+        offers = self._holding.offers(capacity)
         for entry in self._mesh.entries(bytes.fromhex(model.id)):
             avoided = self._avoided.get(entry.public_key)
             said = entry.announcement

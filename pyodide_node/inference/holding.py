@@ -92,15 +92,19 @@ class Holding:
         self._loaded.append(_Loaded(span, self._budget.reserve(weights, what)))
 
     async def cover(self, first: int, last: int) -> bool:
-        """Load blocks that nobody else serves, if the caps allow; False if they do not."""
+        """Load blocks that nobody else serves; whether there is now more here than before."""
+        if self.find(first, last) is not None:
+            return False
         async with self.lock:
             if self.find(first, last) is not None:
-                return True
+                return True  # another answer was missing them too
             held = sum(one.span.last - one.span.first for one in self._loaded)
             if held + last - first > self.room():
                 return False
             try:
                 await self.load(first, last)
+                if not self.throughput:
+                    await self.measure()
             except KwaaiNetError:
                 return False
             return True
@@ -111,8 +115,9 @@ class Holding:
             loaded.memory.release()
         self._loaded.clear()
 
-    def offers(self) -> list[Offer]:
-        """What this node can run for itself, at no distance."""
+    def offers(self, capacity: int) -> list[Offer]:
+        """What this node can run for itself, at no distance, with room for so many positions."""
+        each = self._model.manifest.kv_bytes(capacity, 1)
         return [
             Offer(
                 peer=self._host.keys.public_key,
@@ -123,6 +128,7 @@ class Holding:
             )
             for loaded in self._loaded
             if self.throughput
+            and each * (loaded.span.last - loaded.span.first) <= self._budget.memory_free
         ]
 
     def free_positions(self) -> int:

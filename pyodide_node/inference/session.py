@@ -40,6 +40,8 @@ _FIRST_DEADLINE = 30.0
 """The first step compiles shaders and opens connections."""
 _STEP_LEAST, _STEP_FACTOR = 3.0, 10.0
 """Later steps: so many times the usual time, but never less than the first."""
+_DEADLINE_MOST = 120.0
+"""With what the stages themselves said that they need, however slow they say they are."""
 _FED = {ProtocolError.__name__, "gap"}
 """What a stage says of the steps that it was sent: it lies, or the stage before it does."""
 _IN_FLIGHT = 2
@@ -58,13 +60,22 @@ class Session:
     """Runs positions through the hops of one route."""
 
     def __init__(
-        self, host: Host, mesh: Mesh, manifest: Manifest, hops: Sequence[Hop], capacity: int
+        self,
+        host: Host,
+        mesh: Mesh,
+        manifest: Manifest,
+        hops: Sequence[Hop],
+        capacity: int,
+        seconds: float = 0.0,
     ) -> None:
+        """`seconds` is what one position should take, by what the stages say of themselves."""
         self._host = host
         self._mesh = mesh
         self._manifest = manifest
         self.hops = list(hops)
         self._capacity = capacity
+        self._seconds = seconds
+        self._fed = self._feeding = 0
         self.id = host.keys.random(16)
         self._opened: set[int] = set()
         self._failure: StageFailed | None = None
@@ -102,6 +113,7 @@ class Session:
         row = self._manifest.hidden_bytes(1)
         begun = self._host.clock.monotonic()
         ends: list[int] = []
+        self._fed, self._feeding = self._feeding, sum(len(chunk) // row for chunk in chunks)
         for index, chunk in enumerate(chunks):
             if index >= _IN_FLIGHT:
                 await self._result(ends[index - _IN_FLIGHT])
@@ -149,6 +161,9 @@ class Session:
         deadline = _FIRST_DEADLINE
         if self._times:
             deadline = max(_STEP_LEAST, _STEP_FACTOR * statistics.median(self._times))
+        # A stage under a low cpu cap rests after a long prompt: the step after it waits for that.
+        deadline += self._seconds * (self._fed + self._feeding)
+        deadline = min(deadline, _DEADLINE_MOST)
         await self._until(lambda: position in self._results, deadline)
         return self._results[position]
 
