@@ -16,11 +16,12 @@ from msgspec import Meta, Struct
 
 from pyodide_node.config import NodeConfig, ResourceLimits
 from pyodide_node.core import KwaaiNetCore
-from pyodide_node.errors import Cancelled, ConfigError, KwaaiNetError
+from pyodide_node.errors import Cancelled, ConfigError, KwaaiNetError, LocalError
 from pyodide_node.hosts.base import Host
 from pyodide_node.inference.asker import Answer
 from pyodide_node.inference.generation import InferenceRequest
 from pyodide_node.inference.sampling import Sampling
+from pyodide_node.wire.malformed import MALFORMED
 
 __all__ = ["Control", "config_of"]
 
@@ -85,6 +86,7 @@ class Control:
         self._stopped = asyncio.Event()
         self._ready = asyncio.Event()
         self._failure: KwaaiNetError | None = None
+        self._starting: asyncio.Task[None] | None = None
 
     @property
     def core(self) -> KwaaiNetCore:
@@ -95,10 +97,14 @@ class Control:
         telling = asyncio.create_task(self._tell_status(), name="status")
         try:
             try:
-                await self._core.initialize()
+                self._starting = asyncio.create_task(self._core.initialize(), name="starting")
+                await self._starting
             except KwaaiNetError as error:
                 self._failure = error
                 self._notice("failed", _error(error))
+            except asyncio.CancelledError:
+                if not self._stopped.is_set():
+                    raise
             finally:
                 self._ready.set()
             await self._stopped.wait()
@@ -115,16 +121,25 @@ class Control:
                 raise ConfigError("a call is too long")
             number = json.loads(call_json).get("id", -1)
             call = msgspec.json.decode(call_json, type=_Call)
-        except (ValueError, AttributeError, KwaaiNetError) as error:
+            if call.id in self._calls:
+                raise ConfigError(f"the id {call.id} is in use")
+        except (ValueError, AttributeError, RecursionError, KwaaiNetError) as error:
             problem = ConfigError(f"a malformed call: {error}")
             self._reply(number if isinstance(number, int) else -1, "error", _error(problem))
             return
         task = asyncio.ensure_future(self._answer(call))
         self._calls[call.id] = task
-        task.add_done_callback(lambda _: self._calls.pop(call.id, None))
+        task.add_done_callback(lambda _: self._ended(call.id, task))
+
+    def _ended(self, number: int, task: asyncio.Task[None]) -> None:
+        del self._calls[number]
+        if task.cancelled():  # before it began, so that it could not say so itself
+            self._reply(number, "error", _error(Cancelled("this answer was stopped")))
 
     def stop(self) -> None:
         """End `run`."""
+        if self._starting is not None:
+            self._starting.cancel()
         for task in self._calls.values():
             task.cancel()
         self._stopped.set()
@@ -136,11 +151,14 @@ class Control:
             value = await self._perform(call)
         except KwaaiNetError as error:
             self._reply(call.id, "error", _error(error))
-        except msgspec.ValidationError as error:
+        except MALFORMED as error:
             problem = ConfigError(f"{call.method} does not take these parameters: {error}")
             self._reply(call.id, "error", _error(problem))
         except asyncio.CancelledError:
             self._reply(call.id, "error", _error(Cancelled("this answer was stopped")))
+        except Exception as error:  # a bug: whoever asked must not wait for ever
+            self._reply(call.id, "error", _error(LocalError(f"{type(error).__name__}: {error}")))
+            raise
         else:
             self._reply(call.id, "done", value)
 
