@@ -26,6 +26,7 @@ from pyodide_node.wire.messages import (
     Ping,
     Pong,
     Publish,
+    Records,
     Refused,
     Subscribe,
     Undelivered,
@@ -281,7 +282,9 @@ class Hub:
             raise Refusal("TooManyTopics", f"at most {self.settings.max_topics} models at once")
         self._topics.subscribe(node, model)
         held = self.directory.entries(model, self._clock.wall())
-        for message in batches([entry.signed for entry in held if entry.public_key != node.key]):
+        others = [entry.signed for entry in held if entry.public_key != node.key]
+        # An empty answer is one too: the node need not wait for more.
+        for message in batches(others) or [Records([])]:
             self._tell(node, *_encoded(message))
 
     def _tell(self, node: Node, kind: int, body: bytes) -> None:

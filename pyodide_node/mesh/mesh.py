@@ -201,6 +201,8 @@ class Mesh:
                 for signed in records:
                     if not self._unverified.full():
                         self._unverified.put_nowait(signed)
+                if not records:
+                    self._heard.set()  # there is nobody yet
             case Gone(peer) | Undelivered(peer, "absent"):
                 if self.directory.remove(peer) is not None:
                     self._changed()

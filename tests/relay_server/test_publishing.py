@@ -14,6 +14,8 @@ from tests.relay_server.client import MODEL, Client, announcement
 from tests.relay_server.fakes import FakeNode, World
 
 OTHER_MODEL = bytes(32)
+NOBODY = Records([])
+"""The first answer to a subscription where nobody serves the model yet."""
 
 
 async def test_a_subscriber_hears_of_those_already_here(relay: Relay) -> None:
@@ -61,7 +63,7 @@ async def test_a_node_is_not_told_what_it_said_itself() -> None:
     node = await world.node("node")
     node.send(Subscribe(MODEL))
     await node.publish()
-    assert node.take() == []
+    assert node.take() == [NOBODY]
 
 
 async def test_subscribing_again_tells_nothing_new() -> None:
@@ -80,7 +82,7 @@ async def test_another_model_is_not_heard_of() -> None:
     asker.send(Subscribe(OTHER_MODEL))
     await server.publish()
     server.leave()
-    assert asker.take() == []
+    assert asker.take() == [NOBODY]
 
 
 async def test_who_serves_another_model_now_is_gone_from_the_first() -> None:
@@ -91,8 +93,8 @@ async def test_who_serves_another_model_now_is_gone_from_the_first() -> None:
     await server.publish()
     world.clock.now += 1
     record = await server.publish(announcement(OTHER_MODEL))
-    assert asker.take()[1:] == [Gone(server.key)]
-    assert other.take() == [Records([record])]
+    assert asker.take()[2:] == [Gone(server.key)]
+    assert other.take() == [NOBODY, Records([record])]
 
 
 async def test_an_old_number_changes_nothing() -> None:
@@ -117,7 +119,7 @@ async def test_expired_records_are_forgotten() -> None:
     assert len(world.hub.directory) == 0
     asker = await world.node("asker")
     asker.send(Subscribe(MODEL))
-    assert asker.take() == []
+    assert asker.take() == [NOBODY]
 
 
 async def test_many_changes_share_messages_when_many_listen() -> None:
@@ -127,7 +129,7 @@ async def test_many_changes_share_messages_when_many_listen() -> None:
         listener.send(Subscribe(MODEL))
     servers = [await world.node(f"server {n}") for n in range(30)]
     records = [await server.publish() for server in servers]
-    assert listeners[0].take() == [Records(records[:1])]
+    assert listeners[0].take() == [NOBODY, Records(records[:1])]
     assert world.run_calls() == [40 / 4000]
     batches = listeners[0].take()
     assert batches == [Records(records[1:26]), Records(records[26:])]
@@ -144,7 +146,7 @@ async def test_who_leaves_before_it_was_heard_of_is_only_gone() -> None:
     await second.publish()
     second.leave()
     world.run_calls()
-    assert asker.take() == [Records([record]), Gone(second.key)]
+    assert asker.take() == [NOBODY, Records([record]), Gone(second.key)]
 
 
 async def test_a_model_that_nobody_listens_to_any_more_is_let_go() -> None:

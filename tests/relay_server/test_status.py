@@ -7,7 +7,7 @@ import json
 import re
 from pathlib import Path
 
-from pyodide_node.wire.messages import Forward
+from pyodide_node.wire.messages import Forward, Records
 from relay_server import Relay, RelaySettings
 from relay_server.status import metrics, summary
 from tests.relay_server.client import MODEL, Client, announcement
@@ -46,6 +46,7 @@ async def test_the_summary_is_served_with_the_names_known_here(tmp_path: Path) -
     settings = RelaySettings(port=0, stun=False, models=tmp_path)
     async with Relay(settings) as relay, Client(relay.mesh_url) as node:
         await node.subscribe(model)
+        assert (await node.expect(Records)).records == []
         await node.publish(announcement(model))
         await node.forward(node.key, b"published")
         await node.forwarded()
