@@ -44,6 +44,7 @@ class DirectChannel:
         self._delay = _RETRY_FIRST
         self._signals: asyncio.Queue[SignalMessage] = asyncio.Queue(64)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closing: set[asyncio.Future[None]] = set()
         self._deadline: asyncio.TimerHandle | None = None
         self.open = False
         self.last_error = ""
@@ -81,7 +82,8 @@ class DirectChannel:
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        # What is closing already is waited for, never cancelled: its sockets would stay.
+        await asyncio.gather(*tasks, *self._closing, return_exceptions=True)
         connection, self._connection, self.open = self._connection, None, False
         if connection is not None:
             await connection.close()
@@ -141,7 +143,9 @@ class DirectChannel:
         if self._deadline is not None:
             self._deadline.cancel()
         if connection is not None:
-            self._spawn(connection.close())
+            closing = asyncio.ensure_future(connection.close())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
         if was_open:
             self._changed(False)
 

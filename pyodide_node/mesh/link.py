@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pyodide_node.errors import KwaaiNetError, RemoteError, SealError, Unreachable
 from pyodide_node.hosts.base import Buffer, Host
 from pyodide_node.mesh.channel import DirectChannel
+from pyodide_node.mesh.handshake import Handshake
 from pyodide_node.mesh.paths import Path, PathChooser, PathPolicy
 from pyodide_node.wire import limits
 from pyodide_node.wire.frames import Frame, Reassembler, encode
@@ -29,15 +30,7 @@ from pyodide_node.wire.messages import (
     decode,
     to_frame,
 )
-from pyodide_node.wire.sealed import (
-    RESET,
-    Offering,
-    SealedSession,
-    accept,
-    is_answer,
-    is_data,
-    is_offer,
-)
+from pyodide_node.wire.sealed import RESET, SealedSession, is_answer, is_data, is_offer
 
 __all__ = ["Link"]
 
@@ -83,18 +76,13 @@ class Link:
         self._received = received
         self.paths = PathChooser(policy)
         self._epoch: _Epoch | None = None
-        self._sealed = asyncio.Event()
+        self._handshake = Handshake(host, peer, forward=forward, begin=self._begin_epoch)
         self._channel_changed = asyncio.Event()
-        self._offering: Offering | None = None
-        self._newest_offer = 0
-        self._agreeing = asyncio.Lock()
-        """Held over each step of agreeing: no offer is made while another one is being taken."""
         self._inbox: asyncio.Queue[bytes] = asyncio.Queue()
         self._inbox_bytes = 0
         self._outbox: asyncio.Queue[tuple[Message, Buffer]] = asyncio.Queue()
         self._outbox_bytes = 0
         self._own: asyncio.Queue[Message] = asyncio.Queue(_OWN_MESSAGES)
-        self._handshake = asyncio.Lock()
         self._sealing = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self.last_error = ""
@@ -117,7 +105,7 @@ class Link:
     def path(self) -> Path | None:
         """The way a small message would go now."""
         return self.paths.choose(
-            limits.CHANNEL_MESSAGE, channel=self.direct, relay=self._sealed.is_set()
+            limits.CHANNEL_MESSAGE, channel=self.direct, relay=self._handshake.sealed.is_set()
         )
 
     def send(self, message: Message, payload: Buffer = b"") -> None:
@@ -158,51 +146,9 @@ class Link:
             await self._epoch.channel.close()
             self._epoch = None
 
-    # --- sealing --------------------------------------------------------------------------
+    # --- epochs ---------------------------------------------------------------------------
 
-    async def _seal(self) -> None:
-        """Have an epoch; one handshake at a time. Raises Unreachable."""
-        async with self._handshake:
-            await self._agree()
-
-    async def _agree(self) -> None:
-        async with self._agreeing:
-            if self._epoch is not None:
-                return
-            offering = await Offering.begin(self._host.keys, self.peer, self._host.clock.wall())
-            if not self._forward(offering.packet):
-                raise Unreachable("there is no relay to reach this peer through", peer=self.peer)
-            self._offering = offering
-        try:
-            async with asyncio.timeout(limits.HANDSHAKE_DEADLINE):
-                await self._sealed.wait()
-        except TimeoutError:
-            raise Unreachable("this peer does not answer", peer=self.peer) from None
-        finally:
-            self._offering = None
-
-    async def _take_offer(self, packet: bytes) -> None:
-        session, answer = await accept(
-            self._host.keys, self.peer, packet, self._host.clock.wall(), self._newest_offer
-        )
-        self._newest_offer = session.offered  # also of one passed over: it must not come again
-        # Both may have offered at once: then the offer of the smaller key stands. It is said
-        # again, because who offers now may not have been there to hear it.
-        if self._offering is not None and self._host.keys.public_key < self.peer:
-            self._forward(self._offering.packet)
-            return
-        await self._begin_epoch(session, initiator=False)
-        self._forward(answer)
-        self._sealed.set()
-
-    async def _take_answer(self, packet: bytes) -> None:
-        if self._offering is None:
-            return
-        session = await self._offering.complete(packet)
-        await self._begin_epoch(session, initiator=True)
-        self._sealed.set()
-
-    async def _begin_epoch(self, session: SealedSession, *, initiator: bool) -> None:
+    async def _begin_epoch(self, session: SealedSession, initiator: bool) -> None:
         await self._end_epoch()
         channel = DirectChannel(
             self._host,
@@ -213,13 +159,12 @@ class Link:
             changed=self._channel_state,
         )
         self._epoch = _Epoch(session, channel)
-        self._offering = None
         if self._policy != "relay":
             channel.start()
 
     async def _end_epoch(self) -> None:
         epoch, self._epoch = self._epoch, None
-        self._sealed.clear()
+        self._handshake.sealed.clear()
         if epoch is not None:
             self.paths.forget("webrtc")
             await epoch.channel.close()
@@ -238,16 +183,12 @@ class Link:
     async def _take(self, packet: bytes) -> None:
         if is_data(packet):
             if self._epoch is None:
-                if self._offering is None:  # else the offer on its way says as much
+                if not self._handshake.offering:  # else the offer on its way says as much
                     self._forward(RESET)
                 raise SealError("a sealed packet of a session that is not known here")
             self._take_frame(await self._epoch.session.open(packet), "relay")
-        elif is_offer(packet):
-            async with self._agreeing:
-                await self._take_offer(packet)
-        elif is_answer(packet):
-            async with self._agreeing:
-                await self._take_answer(packet)
+        elif is_offer(packet) or is_answer(packet):
+            await self._handshake.take(packet)
         elif packet == RESET:
             await self._end_epoch()
 
@@ -294,7 +235,7 @@ class Link:
             message, payload = await self._outbox.get()
             self._outbox_bytes -= len(payload) + _OVERHEAD
             try:
-                await self._seal()
+                await self._handshake.agree()
                 await self._send_now(message, payload)
             except KwaaiNetError as error:  # the message is lost; its sender has a deadline
                 self.last_error = str(error)
@@ -304,7 +245,7 @@ class Link:
         while True:
             message = await self._own.get()
             try:
-                await self._seal()
+                await self._handshake.agree()
                 epoch = self._current()
                 await self._relay(epoch, self._next_frame(epoch, message))
             except KwaaiNetError as error:
@@ -359,7 +300,7 @@ class Link:
     async def _ping(self) -> None:
         """Measure the paths that are open."""
         while True:
-            await self._sealed.wait()
+            await self._handshake.sealed.wait()
             if self._epoch is not None:
                 self.warm()
                 if self._epoch.channel.open:

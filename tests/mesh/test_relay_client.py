@@ -212,7 +212,7 @@ def test_a_relay_that_does_not_keep_to_its_lines_is_told_of_and_tried_again(
             assert reason in world.client.last_error
             assert not world.client.connected
             assert 3 <= world.visits <= 40
-            with pytest.raises(Unreachable, match="no relay answers .* try another relay"):
+            with pytest.raises(Unreachable, match=r"no relay answers .* try another relay"):
                 await world.client.entered(0)
 
     run()
