@@ -63,9 +63,6 @@ class Stage:
         self._sessions: dict[Key, StageSession] = {}
         self._ready: deque[Key] = deque()
 
-    def __len__(self) -> int:
-        return len(self._sessions)
-
     @property
     def busy(self) -> bool:
         """Whether anybody's session is open."""

@@ -9,7 +9,7 @@ import pytest
 from pyodide_node.budget import Reservation
 from pyodide_node.config import ResourceLimits
 from pyodide_node.core import KwaaiNetCore
-from pyodide_node.errors import BudgetExceeded
+from pyodide_node.errors import BudgetExceeded, EngineError
 from pyodide_node.hosts.simulated import virtual
 from pyodide_node.wire.messages import CloseSession, SessionOpened, StageError
 
@@ -122,3 +122,22 @@ async def test_new_caps_show_and_hold_at_once() -> None:
         budget = (await ada.status())["budget"]
         assert (budget["cpu"]["limit"], budget["memory"]["limit"]) == (7, 900)
         assert budget["storage"]["limit"] == 3
+
+
+@virtual
+async def test_an_engine_with_no_room_for_a_cache_refuses_the_session_and_keeps_no_memory() -> None:
+    async with swarm() as net, outsider(net, "mallory") as mallory:
+        ada = await net.node("ada")
+        work = ada._work
+        assert work is not None
+        span = work.holding.find(0, 8)
+        used = ada.budget.memory_used
+
+        def refuse(first: int, last: int, capacity: int) -> None:
+            raise EngineError("out of device memory")
+
+        span.open_cache = refuse  # type: ignore[method-assign, union-attr, assignment]
+        await mallory.say(ada, opening(net, mallory.key))
+        (refused,) = mallory.of(StageError)
+        assert (refused.code, refused.message) == ("engine", "out of device memory")  # type: ignore[attr-defined]
+        assert ada.budget.memory_used == used
