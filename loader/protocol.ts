@@ -75,13 +75,21 @@ export type Reply =
 /** Said without being asked. */
 export type Notice =
   /** Loading, for a progress bar: share in 0…1, or null where it cannot be known. */
-  | { type: 'notice'; event: 'progress'; value: { stage: string; text: string; share: number | null } }
+  | {
+      type: 'notice';
+      event: 'progress';
+      value: { stage: string; text: string; share: number | null };
+    }
   /** The node's state, about once a second while anybody looks and on every change. */
   | { type: 'notice'; event: 'status'; value: Json }
   /** The route of a running "generate", to the port that asked: at its start and after a change. */
   | { type: 'notice'; event: 'route'; value: { call: number; route: Json } }
   /** The worker that hosts the node: its mode, and a boot id that changes when it was restarted. */
-  | { type: 'notice'; event: 'worker'; value: { hosting: Hosting; boot: string; fromSnapshot: boolean; ms: number } }
+  | {
+      type: 'notice';
+      event: 'worker';
+      value: { hosting: Hosting; boot: string; fromSnapshot: boolean; ms: number };
+    }
   /** The node cannot run; nothing more will come until the page is loaded again. */
   | { type: 'notice'; event: 'failed'; value: ErrorData };
 

@@ -16,7 +16,14 @@ from pyodide_node.errors import ConfigError
 if TYPE_CHECKING:
     from playwright.async_api import BrowserContext, Playwright
 
-__all__ = ["FLAGS", "SOFTWARE_WEBGPU", "find_chromium", "profile"]
+__all__ = [
+    "FLAGS",
+    "SOFTWARE_WEBGPU",
+    "STORAGE_ALLOWED",
+    "STORAGE_DENIED",
+    "find_chromium",
+    "profile",
+]
 
 FLAGS = [
     "--headless=new",
@@ -39,8 +46,11 @@ SOFTWARE_WEBGPU = [
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
-_PREFERENCES = {"profile": {"cookie_controls_mode": 0, "block_third_party_cookies": False}}
+STORAGE_ALLOWED = {"profile": {"cookie_controls_mode": 0, "block_third_party_cookies": False}}
 """What a visitor's Chrome has by default; Debian's build blocks storage in frames of others."""
+
+STORAGE_DENIED = {"profile": {"default_content_setting_values": {"cookies": 2}}}
+"""A visitor who has blocked all site data."""
 
 
 def find_chromium() -> str:
@@ -64,9 +74,7 @@ async def profile(
     """
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kwaainet-tab-")))
-        preferences = json.loads(json.dumps(_PREFERENCES))
-        if not storage:
-            preferences["profile"]["default_content_setting_values"] = {"cookies": 2}
+        preferences = STORAGE_ALLOWED if storage else STORAGE_DENIED
         (folder / "Default").mkdir()
         (folder / "Default" / "Preferences").write_text(json.dumps(preferences))
         context = await playwright.chromium.launch_persistent_context(

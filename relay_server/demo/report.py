@@ -9,7 +9,7 @@ from pyodide_node.hosts.native import UnsplitModel
 from relay_server.demo.network import DemoNetwork
 from relay_server.demo.visitor import Visitor
 
-__all__ = ["report"]
+__all__ = ["reference_ids", "report"]
 
 _HOP = ("peer", "host", "first_block", "last_block", "engine", "path", "step_ms")
 

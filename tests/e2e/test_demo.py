@@ -37,17 +37,21 @@ def check(report: dict[str, Any], *, hops: int) -> None:
     assert report["ttft_ms"] > 0
 
 
-async def test_three_tabs_by_webrtc(tmp_path: Path) -> None:
-    report, printed = await demo(tmp_path, "--tabs", "3", "--path", "webrtc")
-    check(report, hops=3)
+@pytest.mark.parametrize("tabs", [2, 3, 4])
+async def test_tabs_by_webrtc(tmp_path: Path, tabs: int) -> None:
+    report, printed = await demo(tmp_path, "--tabs", str(tabs), "--path", "webrtc")
+    check(report, hops=tabs)
     assert report["text"] in printed
-    assert [hop["path"] for hop in report["route"]].count("webrtc") >= 2
     assert {hop["host"] for hop in report["route"]} == {"tab"}
+    assert len({hop["peer"] for hop in report["route"]}) == tabs
+    assert [hop["path"] for hop in report["route"]].count("webrtc") >= tabs - 1
 
 
-async def test_two_tabs_by_the_relay(tmp_path: Path) -> None:
-    report, _ = await demo(tmp_path, "--tabs", "2", "--path", "relay")
-    check(report, hops=2)
+@pytest.mark.parametrize("tabs", [2, 3])
+async def test_tabs_by_the_relay(tmp_path: Path, tabs: int) -> None:
+    report, _ = await demo(tmp_path, "--tabs", str(tabs), "--path", "relay")
+    check(report, hops=tabs)
+    assert "webrtc" not in {hop["path"] for hop in report["route"]}
     assert "relay" in {hop["path"] for hop in report["route"]}
 
 

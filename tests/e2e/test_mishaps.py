@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from relay_server.demo.network import DemoNetwork
+from relay_server.demo.report import reference_ids
 from relay_server.demo.visitor import Visitor
 
 from .conftest import Start, eventually
@@ -108,6 +109,27 @@ async def test_storage_denied_the_node_works_all_the_same(start: Start) -> None:
     asker = network.visitors[0]
     status = await asker.status()
     assert not status["budget"]["storage"]["persistent"]
-    answer = await asker.ask(lambda text: None, **REQUEST)
+    greedy = {"prompt": REQUEST["prompt"], "max_tokens": 24, "temperature": 0}
+    answer = await asker.ask(lambda text: None, **greedy)
     assert len(answer["route"]) == 2
-    assert answer["text"]
+    assert answer["ids"] == await reference_ids(network, answer["prompt_ids"], 24)
+
+
+async def test_the_relay_lost_and_found_again(start: Start) -> None:
+    network = await start(tabs=2, path="webrtc")
+    asker = network.visitors[0]
+    calm = await asker.ask(lambda text: None, **REQUEST)
+    hub = network.relay.hub
+
+    async def cut() -> None:
+        for node in list(hub):
+            node.socket.abort()
+
+    answer, streamed = await ask_and_disturb(asker, cut)
+    assert answer["ids"] == calm["ids"]
+    assert streamed == calm["text"]
+
+    async def all_back() -> bool:
+        return len(hub.directory) == 2
+
+    await eventually(all_back)

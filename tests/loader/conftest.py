@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import sync_playwright
 
+from relay_server.demo.browsers import FLAGS, STORAGE_ALLOWED, STORAGE_DENIED, find_chromium
 from tests.loader.world import Server, World
 
-sync_api = pytest.importorskip("playwright.sync_api")
-
 ROOT = Path(__file__).parents[2]
-FLAGS = [
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-STORAGE_ALLOWED = {"profile": {"cookie_controls_mode": 0, "block_third_party_cookies": False}}
-STORAGE_DENIED = {"profile": {"default_content_setting_values": {"cookies": 2}}}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -40,8 +27,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def cdn_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Tag and frame as they are shipped, built from the working tree."""
     esbuild = ROOT / "node_modules/.bin/esbuild"
-    if not esbuild.exists():
-        pytest.skip("run npm ci first")
     out = tmp_path_factory.mktemp("cdn")
     for name, entry in {"sovereign-ai": "tag", "frame": "frame"}.items():
         options = ["--bundle", "--format=iife", "--target=es2022", "--minify"]
@@ -71,18 +56,15 @@ def world(server: Server, cdn_files: dict[str, Path]) -> World:
 
 @pytest.fixture(scope="package")
 def playwright() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
+    with sync_playwright() as playwright:
         yield playwright
 
 
 def launch(playwright: Any, profile: Path, preferences: dict[str, Any]) -> Any:
-    executable = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    if not executable:
-        pytest.skip("no chromium; set CHROMIUM")
     (profile / "Default").mkdir(parents=True)
     (profile / "Default/Preferences").write_text(json.dumps(preferences))
     return playwright.chromium.launch_persistent_context(
-        profile, executable_path=executable, headless=False, args=FLAGS
+        profile, executable_path=find_chromium(), headless=False, args=FLAGS
     )
 
 

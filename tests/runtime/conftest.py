@@ -13,27 +13,11 @@ from typing import Any
 import pytest
 from playwright.sync_api import BrowserContext, Page, Playwright, sync_playwright
 
+from relay_server.demo.browsers import FLAGS, SOFTWARE_WEBGPU, STORAGE_ALLOWED, find_chromium
 from tests.runtime.server import Site, serve
 
 ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "dist/models/kwaai-docs"
-FLAGS = [
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-SOFTWARE_GPU = [
-    "--enable-unsafe-webgpu",
-    "--enable-features=Vulkan",
-    "--use-webgpu-adapter=swiftshader",
-    "--use-vulkan=swiftshader",
-]
-# Where storage of frames is not denied as it is by default in Debian's build.
-PREFERENCES = {"profile": {"cookie_controls_mode": 0, "block_third_party_cookies": False}}
 
 RUN_IN_TAB = """
 ([source, argument, fresh]) => new Promise((resolve) => {
@@ -94,11 +78,11 @@ def context(playwright: Playwright, tmp_path: Path) -> Iterator[BrowserContext]:
     """A browser with a profile of its own."""
     profile = tmp_path / "profile"
     (profile / "Default").mkdir(parents=True)
-    (profile / "Default/Preferences").write_text(json.dumps(PREFERENCES))
+    (profile / "Default/Preferences").write_text(json.dumps(STORAGE_ALLOWED))
     opened = playwright.chromium.launch_persistent_context(
         profile,
-        executable_path="/usr/bin/chromium",
-        args=[*FLAGS, *SOFTWARE_GPU],
+        executable_path=find_chromium(),
+        args=[*FLAGS, *SOFTWARE_WEBGPU],
         # Playwright's own defaults would switch off what the tests are about.
         ignore_default_args=["--disable-features", "--headless=old"],
     )
