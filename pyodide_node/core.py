@@ -194,6 +194,8 @@ class KwaaiNetCore:
     def set_limits(self, limits: ResourceLimits) -> None:
         """New caps, from the visitor's hand; they hold from the next step on."""
         self.budget.set_limits(limits)
+        if self._work is not None:
+            self._work.presence.limits_changed()
         self._changed()
 
     async def close(self) -> None:

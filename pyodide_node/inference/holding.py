@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from pyodide_node.budget import Budget, Reservation
+from pyodide_node.budget import MEGABYTE, Budget, Reservation
 from pyodide_node.errors import BudgetExceeded, KwaaiNetError
 from pyodide_node.hosts.base import Host, Span
 from pyodide_node.inference.catalog import BlobFetcher, Model
@@ -39,8 +39,19 @@ class Holding:
         self._max_blocks = max_blocks
         self._loaded: list[_Loaded] = []
         self.lock = asyncio.Lock()
-        self.throughput = 0.0
-        """Positions·blocks a second, as others get them: under the cpu cap."""
+        self._rate = 0.0
+
+    @property
+    def throughput(self) -> float:
+        """Positions·blocks a second, as others get them: under the cpu cap of this moment."""
+        if not self._rate:
+            return 0.0
+        return min(1e8, max(1e-3, self._rate * self._budget.limits.cpu / 100))
+
+    @property
+    def over_cap(self) -> bool:
+        """Whether the memory cap was turned below what is in use."""
+        return self._budget.memory_used > self._budget.limits.memory * MEGABYTE
 
     @property
     def span(self) -> tuple[int, int] | None:
@@ -61,7 +72,8 @@ class Holding:
         manifest = self._model.manifest
         each = self._weights(1) * _LOADING + manifest.kv_bytes(manifest.context_length, 1)
         held = sum(loaded.memory.size for loaded in self._loaded)
-        room = (self._budget.memory_free + held) // each
+        left = self._budget.limits.memory * MEGABYTE - self._budget.memory_used
+        room = max(0, left + held) // each
         return min(room, self._max_blocks or manifest.blocks, manifest.blocks)
 
     def require_room(self) -> int:
@@ -155,8 +167,7 @@ class Holding:
                     spent = self._host.clock.monotonic() - begun
             finally:
                 cache.close()
-        share = self._budget.limits.cpu / 100
-        self.throughput = min(1e8, max(1e-3, blocks * steps * share / max(spent, 1e-6)))
+        self._rate = blocks * steps / max(spent, 1e-6)
 
     def _weights(self, blocks: int) -> int:
         expanded = self._host.engine.expanded

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Callable
 
@@ -21,6 +22,11 @@ __all__ = ["Presence"]
 _SETTLE = (1.0, 3.0)
 """Seconds from a change in the directory to asking whether to move: different at each node, so
 that two do not fill the same gap."""
+
+_BACKOFF_LAST = 60.0
+"""Seconds, at most, added to that after moves that failed."""
+_BELIEVED = 16
+"""Times as fast as itself that a node takes another to be: a GPU beside a phone."""
 
 
 class Presence:
@@ -44,6 +50,8 @@ class Presence:
         self._serving = serving
         self._changed = changed
         self._directory_changed = asyncio.Event()
+        self._limits_changed = False
+        self._backoff = 0.0
         self.problem = ""
         """Why no blocks could be loaded when this node last moved."""
         self._tasks: list[asyncio.Task[None]] = []
@@ -53,8 +61,7 @@ class Presence:
     async def start(self) -> None:
         """Load what the swarm needs most and fits. Raises BudgetExceeded, EngineError, …"""
         room = self._holding.require_room()
-        blocks = self._model.manifest.blocks
-        await self._holding.load(*choose_span(blocks, room, self._others(), self._tie))
+        await self._holding.load(*self._chosen(room))
         await self._holding.measure()
         self._tasks = [
             asyncio.create_task(self._announce(), name="announce"),
@@ -64,6 +71,11 @@ class Presence:
     def directory_changed(self) -> None:
         self._directory_changed.set()
 
+    def limits_changed(self) -> None:
+        """The visitor turned a cap: give back at once what is over it, and say the new speed."""
+        self._limits_changed = True
+        self._directory_changed.set()
+
     async def close(self) -> None:
         for task in self._tasks:
             task.cancel()
@@ -71,9 +83,16 @@ class Presence:
         self._mesh.publish(None)
 
     def _others(self) -> list[Served]:
+        """What others say that they serve. None is believed to be many times as fast as this node:
+        who boasts would drive the honest off the blocks that it does not serve."""
+        most = self._holding.throughput * _BELIEVED or math.inf
         said = [entry.announcement for entry in self._mesh.entries(bytes.fromhex(self._model.id))]
         blocks = self._model.manifest.blocks
-        return [Served(one.first, one.last, one.throughput) for one in said if one.last <= blocks]
+        return [
+            Served(one.first, one.last, min(one.throughput, most))
+            for one in said
+            if one.last <= blocks
+        ]
 
     async def _announce(self) -> None:
         while True:
@@ -99,33 +118,53 @@ class Presence:
         self._changed()
 
     async def _settle(self) -> None:
-        """Move to where the swarm is weakest, a while after it changed."""
+        """Move to where the swarm is weakest, a while after it changed; off what is over a cap,
+        at once."""
         while True:
             await self._directory_changed.wait()
             self._directory_changed.clear()
-            await asyncio.sleep(self._random.uniform(*_SETTLE))
+            by_visitor, self._limits_changed = self._limits_changed, False
+            if not by_visitor:
+                await asyncio.sleep(self._random.uniform(*_SETTLE) + self._backoff)
+            if self._holding.over_cap:
+                await self._empty()
             span = self._holding.span
-            if span is not None and self._serving.busy:
-                continue
-            blocks, others = self._model.manifest.blocks, self._others()
-            if span is None:  # the last move failed half-way
-                target = choose_span(blocks, self._holding.room() or 1, others, self._tie)
-            else:
-                mine = Served(*span, self._holding.throughput)
-                found = should_move(blocks, mine, others, self._tie)
-                if found is None:
-                    continue
-                target = found
-            await self._move(target)
+            target = self._target()
+            if span is None and self._holding.room() < 1:
+                self.problem = "no block of the model fits the memory cap"
+                self._changed()
+            elif target is not None and (span is None or not self._serving.busy):
+                await self._move(target)
+            elif by_visitor:
+                await self._announce_now()
+
+    def _target(self) -> tuple[int, int] | None:
+        """Where to move; None when this is the place to be."""
+        span = self._holding.span
+        if span is None:
+            return self._chosen(max(1, self._holding.room()))
+        mine = Served(*span, self._holding.throughput)
+        return should_move(self._model.manifest.blocks, mine, self._others(), self._tie)
+
+    def _chosen(self, room: int) -> tuple[int, int]:
+        return choose_span(self._model.manifest.blocks, room, self._others(), self._tie)
+
+    async def _empty(self) -> None:
+        """Hold nothing, and say nothing of it."""
+        async with self._holding.lock:
+            self._serving.end_sessions()
+            await self._holding.unload()
+        self._mesh.publish(None)
+        self._changed()
 
     async def _move(self, target: tuple[int, int]) -> None:
         try:
+            await self._empty()
             async with self._holding.lock:
-                self._serving.end_sessions()
-                await self._holding.unload()
                 await self._holding.load(*target)
-            self.problem = ""
+            self.problem, self._backoff = "", 0.0
         except KwaaiNetError as error:
             self.problem = str(error)
+            self._backoff = min(2 * self._backoff + 1, _BACKOFF_LAST)
             self._directory_changed.set()  # nothing is held now: try again
         await self._announce_now()

@@ -124,6 +124,38 @@ async def test_new_caps_show_and_hold_at_once() -> None:
         assert budget["storage"]["limit"] == 3
 
 
+def held(node: KwaaiNetCore) -> int:
+    span = node._work.holding.span if node._work else None
+    return span[1] - span[0] if span else 0
+
+
+@virtual
+async def test_a_cap_with_room_for_nothing_leaves_nothing_until_it_is_turned_up() -> None:
+    async with swarm() as net:
+        ada = await net.node("ada")
+        ada.budget.reserve(64_000_000, "other things")
+        ada.set_limits(limits(memory=64))
+        await asyncio.sleep(0.5)
+        assert held(ada) == 0
+        assert "memory cap" in (await ada.status())["problem"]
+        ada.set_limits(limits(memory=1000))
+        await asyncio.sleep(0.5)
+        assert held(ada) == 8
+        assert (await ask(ada)).ids == net.expected(12)
+
+
+@virtual
+async def test_a_cpu_cap_turned_down_is_announced() -> None:
+    async with swarm() as net:
+        ada = await net.node("ada")
+        await net.covered()
+        (before,) = net.hub.directory
+        ada.set_limits(limits(cpu=10))
+        await asyncio.sleep(0.5)
+        (after,) = net.hub.directory
+        assert after.announcement.throughput == pytest.approx(before.announcement.throughput / 10)
+
+
 @virtual
 async def test_an_engine_with_no_room_for_a_cache_refuses_the_session_and_keeps_no_memory() -> None:
     async with swarm() as net, outsider(net, "mallory") as mallory:
