@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-import js
+from js import queueMicrotask
 from pyodide.ffi import create_proxy
 from pyodide_js._api import scheduleCallback  # type: ignore[import-not-found]
 
@@ -56,7 +56,7 @@ class _Ready:
     def _schedule(self) -> None:
         self._due = True
         if time.perf_counter() - self._yielded < YIELD_AFTER:
-            js.queueMicrotask(self._microtask)
+            queueMicrotask(self._microtask)
         else:
             scheduleCallback(self._task, 0)
 
