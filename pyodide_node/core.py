@@ -20,7 +20,7 @@ from pyodide_node.inference.presence import Presence
 from pyodide_node.inference.serving import Serving
 from pyodide_node.mesh.mesh import Mesh
 from pyodide_node.mesh.paths import Path
-from pyodide_node.mesh.peer import peer_id
+from pyodide_node.mesh.peer import did_key, peer_id
 from pyodide_node.wire.messages import (
     CloseSession,
     Message,
@@ -153,6 +153,7 @@ class KwaaiNetCore:
             "state": self.state,
             "version": __version__,
             "peer": self.peer,
+            "did": did_key(self._host.keys.public_key),
             "host": self._host.kind,
             "engine": self._host.engine.name,
             "model": model
@@ -167,6 +168,7 @@ class KwaaiNetCore:
             "relay": {
                 "url": relay.url if relay else "",
                 "connected": self._mesh.connected,
+                "rtt_ms": _milliseconds(relay.rtt) if relay else None,
                 "error": relay.last_error
                 if relay and not relay.connected
                 else self._mesh.last_error,
@@ -293,7 +295,12 @@ class KwaaiNetCore:
                     "first_block": said.first,
                     "last_block": said.last,
                     "path": path,
-                    "rtt_ms": rtt and round(rtt * 1000, 1),
+                    "rtt_ms": _milliseconds(rtt),
+                    "problem": link.last_error if link else "",
                 }
             )
         return described
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 1)
