@@ -68,11 +68,15 @@ class _Ready:
         self._loop._install_running_loop()
         self._loop._install_asyncgen_hooks()
         try:
-            # What these make ready waits for the next round, as everywhere in asyncio.
-            for _ in range(len(self._handles)):
-                handle = self._handles.popleft()
-                if not handle.cancelled():
-                    handle._run()
+            # Going through JavaScript between rounds costs more than most rounds do.
+            while self._handles:
+                # What these make ready waits for the next round, as everywhere in asyncio.
+                for _ in range(len(self._handles)):
+                    handle = self._handles.popleft()
+                    if not handle.cancelled():
+                        handle._run()
+                if time.perf_counter() - self._yielded >= YIELD_AFTER:
+                    break
         finally:
             self._due = False
             if self._handles:
