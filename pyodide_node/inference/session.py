@@ -42,6 +42,8 @@ _STEP_LEAST, _STEP_FACTOR = 3.0, 10.0
 """Later steps: so many times the usual time, but never less than the first."""
 _DEADLINE_MOST = 120.0
 """With what the stages themselves said that they need, however slow they say they are."""
+_EARLY = 0.001
+"""Seconds by which a timer may be early."""
 _FED = {ProtocolError.__name__, "gap"}
 """What a stage says of the steps that it was sent: it lies, or the stage before it does."""
 _IN_FLIGHT = 2
@@ -82,6 +84,8 @@ class Session:
         self._awaited: set[int] = set()
         self._results: dict[int, Buffer] = {}
         self._changed = asyncio.Event()
+        self._deadline = self._wakes = float("inf")
+        self._timer: asyncio.TimerHandle | None = None
         self._times: deque[float] = deque(maxlen=32)
         self.reports = [HopReport() for _ in self.hops]
 
@@ -153,6 +157,8 @@ class Session:
 
     def close(self) -> None:
         """Tell every stage; what cannot be told gives its cache back by itself later."""
+        if self._timer is not None:
+            self._timer.cancel()
         for peer in {hop.peer for hop in self.hops}:
             with contextlib.suppress(Unreachable):
                 self._mesh.send(peer, CloseSession(self.id))
@@ -167,21 +173,41 @@ class Session:
         await self._until(lambda: position in self._results, deadline)
         return self._results[position]
 
-    async def _until(self, done: Callable[[], bool], deadline: float) -> None:
-        try:
-            async with asyncio.timeout(deadline):
-                while not done():
-                    if self._failure is not None:
-                        raise self._failure
-                    self._changed.clear()
-                    await self._changed.wait()
-        except TimeoutError:
-            slow = self._silent()
-            raise StageFailed(
-                f"node {short(slow)} has not answered within {deadline:.0f} s",
-                peer=slow,
-                reason="stalled",
-            ) from None
+    async def _until(self, done: Callable[[], bool], seconds: float) -> None:
+        self._deadline = self._host.clock.monotonic() + seconds
+        if self._timer is None or self._deadline < self._wakes:
+            self._wake_by(seconds)
+        while not done():
+            if self._failure is not None:
+                raise self._failure
+            if self._left() <= _EARLY:
+                slow = self._silent()
+                raise StageFailed(
+                    f"node {short(slow)} has not answered within {seconds:.0f} s",
+                    peer=slow,
+                    reason="stalled",
+                )
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _wake_by(self, seconds: float) -> None:
+        """Let `_until` look at the time then. One timer serves many steps: each only moves the
+        deadline, and making a timer costs a tab more than all else of a wait."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._wakes = self._host.clock.monotonic() + seconds
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        left = self._left()
+        if left > _EARLY:
+            self._wake_by(left)
+        else:
+            self._changed.set()
+
+    def _left(self) -> float:
+        return self._deadline - self._host.clock.monotonic()
 
     def _silent(self) -> bytes:
         """Whom to blame for silence: the first hop that has not opened, else the first that is
