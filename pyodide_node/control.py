@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
+from pyodide_node.chunks import ChunkSender
 from pyodide_node.config import NodeConfig, ResourceLimits
 from pyodide_node.core import KwaaiNetCore
 from pyodide_node.errors import Cancelled, ConfigError, KwaaiNetError, LocalError
@@ -190,8 +191,12 @@ class Control:
             self._notice("route", {"call": number, "route": answer.route})
 
         request = self._request(params)
-        async for chunk in self._core.run_inference(request, told):
-            self._reply(number, "chunk", {"text": chunk.text, "ids": chunk.ids})
+        chunks = ChunkSender(self._host.clock, lambda value: self._reply(number, "chunk", value))
+        try:
+            async for chunk in self._core.run_inference(request, told):
+                chunks.add(chunk)
+        finally:
+            chunks.flush()
         answer = answers[0]
         return {
             "model": answer.model,
