@@ -18,7 +18,7 @@ _BANDWIDTH: dict[Path, float] = {"webrtc": 20e6, "relay": 16e6, "local": 1e12}
 _CHANNEL_WINDOW = 100_000
 """Bytes a data channel moves in one round trip: its SCTP window, whatever the line could do."""
 
-_RELAY_COST = 0.002
+_RELAY_COST = 0.010
 """Seconds by which the relay must be faster to be chosen: it is shared by all."""
 
 _UNKNOWN_RTT: dict[Path, float] = {"webrtc": 0.05, "relay": 0.1, "local": 0.0}
