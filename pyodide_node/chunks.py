@@ -12,8 +12,8 @@ from pyodide_node.inference.generation import Chunk
 __all__ = ["ChunkSender"]
 
 _EVERY = 0.01
-"""Seconds between chunks of one answer: a screen shows no more, and each costs what a token of a
-small model does, in the node and in the page."""
+"""Seconds between chunks of one answer: a screen shows no more, and sending each costs the
+node some tenths of a millisecond."""
 
 
 class ChunkSender:

@@ -192,7 +192,7 @@ class Session:
 
     def _wake_by(self, seconds: float) -> None:
         """Let `_until` look at the time then. One timer serves many steps: each only moves the
-        deadline, and making a timer costs a tab more than all else of a wait."""
+        deadline."""
         if self._timer is not None:
             self._timer.cancel()
         self._wakes = self._host.clock.monotonic() + seconds
