@@ -34,20 +34,21 @@ RUN_IN_TAB = """
 """
 
 
-@pytest.fixture(scope="session")
+# Not for the whole run: while it lasts, no other test of this thread can run an event loop.
+@pytest.fixture(scope="package")
 def playwright() -> Iterator[Playwright]:
     with sync_playwright() as started:
         yield started
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def built() -> Path:
     """dist/cdn, made by the build."""
     subprocess.run(["node", "build/runtime/bundle.mjs"], cwd=ROOT, check=True, capture_output=True)
     return ROOT / "dist/cdn"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def harness(built: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """harness.ts, bundled as the worker is."""
     outfile = tmp_path_factory.mktemp("harness") / "harness.js"
@@ -55,7 +56,7 @@ def harness(built: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return outfile.read_bytes()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def model() -> Path:
     """The default model's shards."""
     command = [sys.executable, "-m", "build.shards", "build/model/kwaai-docs", str(MODEL)]
