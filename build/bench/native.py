@@ -44,8 +44,6 @@ async def native_rows(models: Path, name: str) -> list[Row]:
             what="native node / bare onnxruntime, decode",
             value=ratio,
             unit="x",
-            budget=0.9,
-            least=True,
             note=f"{statistics.median(node_rates[1:]):.0f} against"
             f" {statistics.median(bare_rates[1:]):.0f} tok/s",
         )
