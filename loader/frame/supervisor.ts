@@ -30,8 +30,6 @@ import { startTicker } from './ticker';
 const WORKER_SCRIPT = '/worker.js';
 /** The script answers before it loads anything; this is for compiling it on a slow phone. */
 const ALIVE_MS = 20_000;
-/** Ticks (seconds) between probes: others wait for what a dead worker was computing. */
-const PROBE_EVERY = 2;
 /** Ticks without any answer that count as death. Ticks, not time: a laptop may have slept. */
 const SILENT_TICKS = 60;
 /** So many deaths within so long, and this way of hosting is given up. */
@@ -48,7 +46,6 @@ export class Supervisor {
   /** Calls sent and not answered. */
   private readonly pending = new Set<number>();
   private deaths: number[] = [];
-  private ticks = 0;
   private silent = 0;
   private starting = false;
   private over = false;
@@ -119,7 +116,7 @@ export class Supervisor {
     const { host, port } = this;
     if (this.starting || this.over || !host || !port) return;
     if (++this.silent > SILENT_TICKS) return void this.revive('it fell silent');
-    if (++this.ticks % PROBE_EVERY) return;
+    // Every second: others wait for what a dead worker was computing.
     host.probe(port, (data) => this.fromWorker(data as WorkerToFrame));
   }
 

@@ -6,7 +6,7 @@ import { type Interpreter, startInterpreter } from './interpreter';
 import { Peers } from './peers';
 import { RuntimeFiles, runtimeTable } from './runtime_files';
 import { bootId, hosting, runtimeFolder } from './scope';
-import { engineFile } from './supply';
+import { compileEngine, engineFile } from './supply';
 import { Switchboard } from './switchboard';
 
 /** Files without which Python does not start. */
@@ -42,9 +42,9 @@ export class Node {
       this.files ??= new RuntimeFiles(runtimeFolder(config.cdn), this.loadingTold());
       const files = this.files;
       this.python ??= startInterpreter(files);
+      // While Python starts there is time to fetch and compile the engine.
+      compileEngine(files.read(engineFile));
       const { python, fromSnapshot } = await this.python;
-      // Until the first model is loaded there is time to fetch the engine.
-      files.read(engineFile).catch(() => {}); // asked for again, and told, when it is needed
       await new Promise<void>((resolve, reject) => {
         const opened = (): void => {
           const ms = Math.round(performance.now() - began);

@@ -27,14 +27,39 @@ export function engineModule(): EngineModule {
   return engine;
 }
 
+let compiled: Promise<WebAssembly.Module> | undefined;
+
+/** Compile the engine now, beside other work; its first session finds it done. */
+export function compileEngine(read: Promise<Uint8Array<ArrayBuffer> | ArrayBuffer>): void {
+  const compiling = read.then((bytes) => WebAssembly.compile(bytes));
+  compiled = compiling;
+  compiling.catch(() => {
+    if (compiled === compiling) compiled = undefined; // asked for again, and told, when needed
+  });
+}
+
 /** For ONNX Runtime, in place of import(). */
 export async function glue(): Promise<{ default: Factory }> {
   const factory = (hasJspi ? jspi : asyncify) as unknown as Factory;
   return {
     default: async (options) => {
-      engine = await factory(options);
+      const ready = await compiled?.catch(() => undefined);
+      engine = await factory(
+        ready ? { ...options, instantiateWasm: instantiated(ready) } : options,
+      );
       return engine;
     },
+  };
+}
+
+/** Emscripten's hook for a module that is compiled already. */
+function instantiated(module: WebAssembly.Module) {
+  return (
+    imports: WebAssembly.Imports,
+    receive: (instance: WebAssembly.Instance, module: WebAssembly.Module) => void,
+  ): object => {
+    void WebAssembly.instantiate(module, imports).then((instance) => receive(instance, module));
+    return {};
   };
 }
 
