@@ -151,7 +151,7 @@ class BlobFetcher:
                     break
                 else:
                     self.downloaded += size
-                    if keep:
+                    if keep and await self._store.has(sha256):  # a full disk keeps nothing
                         self._kept(size)
                     return blob
         raise problem

@@ -164,6 +164,7 @@ def test_storage_that_is_denied_or_full_keeps_nothing_and_stops_nothing(fault: s
             assert await host.store.held() == {}
             storage = (await net.nodes["ada"].status())["budget"]["storage"]
             assert storage["persistent"] is (fault == "full")
+            assert storage["used"] == 0
 
     run()
 
