@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyodide_node import __version__
-from pyodide_node.budget import MEGABYTE, Budget, Reservation
+from pyodide_node.budget import MEGABYTE, RUNTIME_STORAGE, Budget, Reservation
 from pyodide_node.config import NodeConfig, ResourceLimits
 from pyodide_node.errors import KwaaiNetError, LocalError
 from pyodide_node.hosts.base import Buffer, Ends, Host
@@ -114,6 +114,8 @@ class KwaaiNetCore:
         self._progress("model", "Looking for the model", None)
         model = await self._catalog.find(name)
         self._storage_used = sum((await self._host.store.held()).values())
+        if self._host.store.persistent:
+            self._storage_used += RUNTIME_STORAGE[self._host.kind]
         self._model = model
         self._mesh.subscribe(bytes.fromhex(model.id))
         if self._config.relays:
