@@ -238,8 +238,8 @@ class KwaaiNetCore:
         return _Work(holding, serving, presence, Asker(host, mesh, self.budget, holding))
 
     def _ends_size(self, model: Model) -> int:
-        expanded = self._host.engine.expanded
-        return model.manifest.head_bytes(expanded=expanded) + model.manifest.embed.bytes
+        manifest = model.manifest
+        return manifest.head_bytes(self._host.engine.variant) + manifest.embed.bytes
 
     def _may_keep(self, size: int) -> bool:
         return self._storage_used + size <= self.budget.limits.storage * MEGABYTE

@@ -10,9 +10,15 @@ interface Blob {
   sha256: string;
 }
 
+interface Expansion {
+  layer: ExpandStep[];
+  head: ExpandStep[];
+}
+
 interface Variant {
   head: Blob;
   spans: Record<string, Blob>;
+  expand?: Expansion;
 }
 
 interface Manifest {
@@ -25,7 +31,6 @@ interface Manifest {
   rope: Blob;
   layers: Blob[];
   graphs: { embed: Blob; variants: Record<string, Variant> };
-  expand: { layer: ExpandStep[]; head: ExpandStep[] };
 }
 
 type Files = Record<string, Uint8Array>;
@@ -44,6 +49,7 @@ class Bare {
     const raw = async (blob: Blob): Promise<Uint8Array> => new Uint8Array(await read(blob));
     const manifest = (await (await fetch(`${folder}manifest.json`)).json()) as Manifest;
     const variant = manifest.graphs.variants['wasm-expanded'] as Variant;
+    const expand = variant.expand as Expansion;
     const open = async (graph: Blob, files: Files): Promise<ort.InferenceSession> =>
       ort.InferenceSession.create(await raw(graph), {
         executionProviders: ['wasm'],
@@ -51,14 +57,14 @@ class Bare {
       });
     const layers: Files = { 'rope.bin': await raw(manifest.rope) };
     for (const [index, layer] of manifest.layers.entries()) {
-      layers[`layer${index}.bin`] = new ExpandedFile(await read(layer), manifest.expand.layer);
+      layers[`layer${index}.bin`] = new ExpandedFile(await read(layer), expand.layer);
     }
     return new Bare(
       manifest,
       await open(manifest.graphs.embed, { 'embed.bin': await raw(manifest.embed) }),
       await open(variant.spans[manifest.blocks] as Blob, layers),
       await open(variant.head, {
-        'head.bin': new ExpandedFile(await read(manifest.head), manifest.expand.head),
+        'head.bin': new ExpandedFile(await read(manifest.head), expand.head),
       }),
     );
   }

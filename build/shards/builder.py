@@ -31,6 +31,7 @@ from pyodide_node.inference.manifest import (
     decode_manifest,
     encode_manifest,
 )
+from pyodide_node.inference.pieces import describe
 
 MANIFEST = "manifest.json"
 RECEIPT = "built-from.json"
@@ -74,7 +75,9 @@ def build(
     decode_manifest(data)
     _write(out / MANIFEST, data)
     _write(out / RECEIPT, json.dumps(receipt).encode())
-    for stray in {path.name for path in (out / "blobs").iterdir()} - set(manifest.blobs()):
+    blobs = manifest.blobs()
+    named = set(blobs) | {blob.dag for blob in blobs.values() if blob.dag}
+    for stray in {path.name for path in (out / "blobs").iterdir()} - named:
         (out / "blobs" / stray).unlink()
     return Built(manifest, fresh=True)
 
@@ -108,7 +111,7 @@ class _Build:
         wide = GraphMaker(shape, expanded=True, layer=wide_layer, head=wide_head, **common)
         variants: dict[Variant, VariantGraphs] = {
             "gpu-fp32": self._graphs(packed),
-            "wasm-expanded": self._graphs(wide),
+            "wasm-expanded": self._graphs(wide, Expansion(layer=layer_steps, head=head_steps)),
         }
         whole = packed.whole()
         files = {"embed.bin": embed, "rope.bin": rope, "head.bin": head}
@@ -129,6 +132,7 @@ class _Build:
             bos_id=source.bos_id,
             eos_ids=source.eos_ids,
             bits=4,
+            ends_bits=4,
             block_size=32,
             tokenizer=self._put(source.tokenizer()),
             rope=self._put(rope),
@@ -138,16 +142,15 @@ class _Build:
             graphs=Graphs(
                 embed=self._put(packed.embed()), whole=self._put(whole), variants=variants
             ),
-            expand=Expansion(layer=layer_steps, head=head_steps),
             reference=reference,
         )
 
-    def _graphs(self, maker: GraphMaker) -> VariantGraphs:
+    def _graphs(self, maker: GraphMaker, expand: Expansion | None = None) -> VariantGraphs:
         spans: dict[str, Blob] = {}
         for count in range(1, self._checkpoint.shape.blocks + 1):
             spans[str(count)] = self._put(maker.span(count))
             self._tell(f"graph of {count} blocks")
-        return VariantGraphs(head=self._put(maker.head()), spans=spans)
+        return VariantGraphs(head=self._put(maker.head()), spans=spans, expand=expand)
 
     def _reference(self, model: WholeModel) -> Reference:
         """The prompt whose greedy answer is least in doubt: no engine's rounding may flip it."""
@@ -169,11 +172,16 @@ class _Build:
         return best[1]
 
     def _put(self, data: bytes) -> Blob:
-        digest = hashlib.sha256(data).hexdigest()
+        blob, root = describe(data)
+        self._keep(blob.sha256, data)
+        if root is not None and blob.dag is not None:
+            self._keep(blob.dag, root)
+        return blob
+
+    def _keep(self, digest: str, data: bytes) -> None:
         path = self._blobs / digest
         if not (path.is_file() and path.stat().st_size == len(data)):
             _write(path, data)
-        return Blob(sha256=digest, bytes=len(data))
 
     def _tell(self, what: str) -> None:
         self._done += 1

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
-    from pyodide_node.inference.manifest import Manifest
+    from pyodide_node.inference.manifest import Manifest, Variant
 
 __all__ = [
     "Agreement",
@@ -270,13 +270,13 @@ class Engine(Protocol):
         """ "webgpu", "wasm" (expanded weights), "wasm-int4" or "onnxruntime"."""
 
     @property
-    def expanded(self) -> bool:
-        """Whether weights are held as float32 rather than int4: eight times the memory."""
+    def variant(self) -> Variant:
+        """Which of the manifest's graphs it runs; it decides what weights and caches take."""
 
     def compact(self) -> bool:
-        """Hold weights as int4 from now on, slower but in an eighth of the memory.
+        """Run a variant that takes less memory from now on, though slower.
 
-        False, and nothing changes, where they are already.
+        False, and nothing changes, where there is none.
         """
 
     async def load_span(self, manifest: Manifest, first: int, last: int, blob: BlobReader) -> Span:

@@ -70,7 +70,7 @@ class Holding:
     def room(self) -> int:
         """Blocks that fit in all: weights twice while loading, and one full context of KV."""
         manifest = self._model.manifest
-        each = self._weights(1) * _LOADING + manifest.kv_bytes(manifest.context_length, 1)
+        each = self._weights(1) * _LOADING + self._kv_bytes(manifest.context_length, 1)
         held = sum(loaded.memory.size for loaded in self._loaded)
         left = self._budget.limits.memory * MEGABYTE - self._budget.memory_used
         room = max(0, left + held) // each
@@ -129,7 +129,7 @@ class Holding:
 
     def offers(self, capacity: int) -> list[Offer]:
         """What this node can run for itself, at no distance, with room for so many positions."""
-        each = self._model.manifest.kv_bytes(capacity, 1)
+        each = self._kv_bytes(capacity, 1)
         return [
             Offer(
                 peer=self._host.keys.public_key,
@@ -147,7 +147,7 @@ class Holding:
         """Positions of KV cache that new sessions over the announced span may claim."""
         if self.span is None:
             return 0
-        each = self._model.manifest.kv_bytes(1, self.span[1] - self.span[0])
+        each = self._kv_bytes(1, self.span[1] - self.span[0])
         return min(self._budget.memory_free // each, 2**31 - 1)
 
     async def measure(self) -> None:
@@ -155,7 +155,7 @@ class Holding:
         span = self._loaded[0].span
         blocks, manifest = span.last - span.first, self._model.manifest
         hidden = bytes(manifest.hidden_bytes(1))
-        with self._budget.reserved(manifest.kv_bytes(_MEASURE_STEPS + 1, blocks), "measuring"):
+        with self._budget.reserved(self._kv_bytes(_MEASURE_STEPS + 1, blocks), "measuring"):
             cache = span.open_cache(span.first, span.last, _MEASURE_STEPS + 1)
             try:
                 await span.run(cache, hidden, 0, 1)  # the first run compiles
@@ -170,5 +170,7 @@ class Holding:
         self._rate = blocks * steps / max(spent, 1e-6)
 
     def _weights(self, blocks: int) -> int:
-        expanded = self._host.engine.expanded
-        return self._model.manifest.span_bytes(0, blocks, expanded=expanded)
+        return self._model.manifest.span_bytes(0, blocks, self._host.engine.variant)
+
+    def _kv_bytes(self, positions: int, blocks: int) -> int:
+        return self._model.manifest.kv_bytes(positions, blocks, self._host.engine.variant)

@@ -4,9 +4,9 @@ Files are content-addressed ("blobs"): `blobs/<sha256>` in one folder. A model's
 of its manifest's bytes, so whoever names the id has named every weight. A manifest comes from
 strangers: `decode_manifest` checks every number before anything is sized or indexed by it.
 
-Graphs come in two variants over one set of int4 weight files: `gpu-fp32` reads them as they are
-(WebGPU, native ONNX Runtime), `wasm-expanded` reads what `Expansion` makes of them, fp32 and
-eight times the memory, because ONNX Runtime's WASM has no fast int4 kernel.
+Graphs come in variants over one set of weight files: `gpu-fp32` reads them as they are (WebGPU,
+native ONNX Runtime), `gpu-fp16` too but computes in half precision, `wasm-expanded` and `wasm-int8`
+read what their `Expansion` makes of them, because ONNX Runtime's WASM has no fast int4 kernel.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ from pyodide_node.errors import ManifestError
 __all__ = [
     "FORMAT",
     "Blob",
+    "Chat",
     "CopyStep",
     "DequantiseStep",
     "ExpandStep",
     "Expansion",
+    "GenerationDefaults",
     "Graphs",
     "Manifest",
     "Reference",
@@ -36,7 +38,7 @@ __all__ = [
     "encode_manifest",
 ]
 
-FORMAT: Final = "kwaainet-manifest/1"
+FORMAT: Final = "kwaainet-manifest/2"
 
 MAX_MANIFEST_BYTES: Final = 1 << 20
 """A manifest of 256 blocks is about 100 kB; ten times that leaves room and bounds the parser."""
@@ -54,7 +56,12 @@ ALIGN: Final = 64
 EXPANSION: Final = 8
 """fp32 over int4."""
 
-Variant = Literal["gpu-fp32", "wasm-expanded"]
+PIECE: Final = 1 << 20
+"""Bytes that one hash covers while a file is on its way. It is also the chunk of IPFS's default
+profile, and under its limit of 2 MiB a block."""
+
+Variant = Literal["gpu-fp32", "gpu-fp16", "wasm-expanded", "wasm-int8"]
+REQUIRED_VARIANTS: Final = frozenset({"gpu-fp32", "wasm-expanded"})
 
 _Sha256 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 _Size = Annotated[int, Meta(ge=1, le=MAX_BLOB_BYTES)]
@@ -64,11 +71,15 @@ _Id = Annotated[int, Meta(ge=0, lt=1 << 22)]
 _Label = Annotated[str, Meta(min_length=1, max_length=100)]
 
 
-class Blob(Struct, frozen=True, forbid_unknown_fields=True):
+class Blob(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A file, stored under the name of its hash."""
 
     sha256: _Sha256
     bytes: _Size
+    dag: _Sha256 | None = None
+    """sha256 of the dag-pb root that lists the file's pieces as raw leaves of `PIECE` bytes, the
+    last one shorter: an IPFS UnixFS file. None for a file of one piece: its own hash is
+    enough."""
 
 
 class CopyStep(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="copy"):
@@ -100,41 +111,60 @@ _Steps = Annotated[list[ExpandStep], Meta(min_length=1, max_length=64)]
 
 
 class Expansion(Struct, frozen=True, forbid_unknown_fields=True):
-    """How a weights file becomes the one that the `wasm-expanded` graphs read."""
+    """How a weights file becomes the one that a variant's graphs read."""
 
     layer: _Steps
     head: _Steps
 
 
-class VariantGraphs(Struct, frozen=True, forbid_unknown_fields=True):
+class VariantGraphs(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The graphs of one variant; `spans` is keyed by the number of blocks, as a string."""
 
     head: Blob
     spans: dict[str, Blob]
+    expand: Expansion | None = None
+    """None: the graphs read the weight files as they are."""
 
 
 class Graphs(Struct, frozen=True, forbid_unknown_fields=True):
-    """`embed` serves every variant; `whole` is the unsplit int4 model, for tests."""
+    """`embed` serves every variant; `whole` is the unsplit model, for tests."""
 
     embed: Blob
     whole: Blob
     variants: dict[Variant, VariantGraphs]
 
 
+class Chat(Struct, frozen=True, forbid_unknown_fields=True):
+    """How messages become a prompt: a Jinja template as `tokenizer_config.json` has it."""
+
+    template: Annotated[str, Meta(min_length=1, max_length=1 << 16)]
+    special_tokens: Annotated[dict[_Label, _Label], Meta(max_length=32)]
+    """The names that templates use (`bos_token`, `eos_token`, …) and their texts."""
+
+
+class GenerationDefaults(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What the model's makers sample with (`generation_config.json`); None: they do not say."""
+
+    temperature: Annotated[float, Meta(ge=0, le=10)] | None = None
+    top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Meta(ge=0, le=1 << 22)] | None = None
+    repetition_penalty: Annotated[float, Meta(gt=0, le=10)] | None = None
+
+
 class Reference(Struct, frozen=True, forbid_unknown_fields=True):
-    """What the unsplit int4 model says, greedily: a node that differs is broken."""
+    """What the unsplit model says, greedily: a node that differs is broken."""
 
     prompt: Annotated[str, Meta(min_length=1, max_length=1000)]
     prompt_ids: Annotated[list[_Id], Meta(min_length=1, max_length=256)]
-    ids: Annotated[list[_Id], Meta(min_length=REFERENCE_IDS, max_length=REFERENCE_IDS)]
+    ids: Annotated[list[_Id], Meta(min_length=1, max_length=REFERENCE_IDS)]
 
 
-class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
+class Manifest(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A model as its files; sizes as in a Llama config, spans are `[first, last)` in blocks."""
 
-    format: Literal["kwaainet-manifest/1"]
+    format: Literal["kwaainet-manifest/2"]
     name: _Label
-    architecture: Literal["llama"]
+    architecture: Literal["llama", "mistral", "qwen2", "qwen3"]
     license: _Label
     blocks: Annotated[int, Meta(ge=1, le=MAX_BLOCKS)]
     hidden_size: Annotated[int, Meta(ge=32, le=65536, multiple_of=BLOCK_SIZE)]
@@ -143,17 +173,24 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     vocab_size: Annotated[int, Meta(ge=2, le=1 << 22)]
     context_length: Annotated[int, Meta(ge=1, le=1 << 20)]
     bos_id: _Id | None
+    """What the tokenizer puts before plain text; None: nothing."""
     eos_ids: Annotated[list[_Id], Meta(max_length=16)]
-    bits: Literal[4]
+    bits: Literal[4, 8, 16, 32]
+    """Of a weight in a block."""
+    ends_bits: Literal[4, 8, 16, 32]
+    """Of a weight in the embedding and the head. Where they are tied, `embed` and `head` are the
+    same file."""
     block_size: Literal[32]
+    """Weights that share one scale, at 4 and 8 bits."""
     tokenizer: Blob
     rope: Blob
     embed: Blob
     head: Blob
     layers: Annotated[list[Blob], Meta(min_length=1, max_length=MAX_BLOCKS)]
     graphs: Graphs
-    expand: Expansion
     reference: Reference
+    chat: Chat | None = None
+    generation: GenerationDefaults | None = None
 
     @property
     def model_id(self) -> str:
@@ -180,19 +217,22 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
         layers = {f"layer{k}.bin": blob for k, blob in enumerate(self.layers[first:last])}
         return {"rope.bin": self.rope, **layers}
 
-    def span_bytes(self, first: int, last: int, *, expanded: bool) -> int:
+    def span_bytes(self, first: int, last: int, variant: Variant) -> int:
         """Bytes of memory that a span's weights take in a session, the rotary table included."""
         self._require(first, last)
-        each = _end(self.expand.layer) if expanded else self.layers[0].bytes
+        expand = self.graphs.variants[variant].expand
+        each = _end(expand.layer) if expand else _loaded(self.layers[0].bytes, self.bits, variant)
         return (last - first) * each + self.rope.bytes
 
-    def head_bytes(self, *, expanded: bool) -> int:
+    def head_bytes(self, variant: Variant) -> int:
         """Bytes of memory that the head's weights take in a session."""
-        return _end(self.expand.head) if expanded else self.head.bytes
+        expand = self.graphs.variants[variant].expand
+        return _end(expand.head) if expand else _loaded(self.head.bytes, self.ends_bits, variant)
 
-    def kv_bytes(self, positions: int, blocks: int) -> int:
-        """Bytes of fp32 keys and values of one session over `blocks` blocks."""
-        return 2 * 4 * self.kv_heads * self.head_dim * positions * blocks
+    def kv_bytes(self, positions: int, blocks: int, variant: Variant) -> int:
+        """Bytes of keys and values of one session over `blocks` blocks."""
+        each = 2 if variant == "gpu-fp16" else 4
+        return 2 * each * self.kv_heads * self.head_dim * positions * blocks
 
     def hidden_bytes(self, positions: int) -> int:
         """Bytes of the fp32 hidden states f32[1, positions, hidden_size] at a border."""
@@ -253,8 +293,8 @@ def _faults(m: Manifest) -> Iterable[str]:
         yield f"{len(m.layers)} layer files for {m.blocks} blocks"
     if len({layer.bytes for layer in m.layers}) > 1:
         yield "layer files of different sizes, so that one graph cannot read them all"
-    if set(m.graphs.variants) != {"gpu-fp32", "wasm-expanded"}:
-        yield "a graph variant is missing"
+    for name in sorted(REQUIRED_VARIANTS - set(m.graphs.variants)):
+        yield f"the graph variant {name} is missing"
     spans = {str(count) for count in range(1, m.blocks + 1)}
     for name, variant in m.graphs.variants.items():
         if set(variant.spans) != spans:
@@ -272,8 +312,15 @@ def _faults(m: Manifest) -> Iterable[str]:
         yield f"token id {max(ids)} outside the vocabulary of {m.vocab_size}"
     if len(m.reference.prompt_ids) + len(m.reference.ids) > m.context_length:
         yield "a reference longer than the context"
-    yield from _expansion_faults("layer", m.expand.layer, m.layers[0].bytes)
-    yield from _expansion_faults("head", m.expand.head, m.head.bytes)
+    for name, variant in m.graphs.variants.items():
+        if (variant.expand is None) == name.startswith("wasm-"):
+            yield f"{name} is expanded, or is not and should be"
+        elif variant.expand:
+            yield from _expansion_faults("layer", variant.expand.layer, m.layers[0].bytes)
+            yield from _expansion_faults("head", variant.expand.head, m.head.bytes)
+    for blob in m.blobs().values():
+        if (blob.dag is None) != (blob.bytes <= PIECE):
+            yield f"file {blob.sha256[:12]} of {blob.bytes} bytes has its pieces listed wrongly"
 
 
 def _expansion_faults(what: str, steps: list[ExpandStep], size: int) -> Iterable[str]:
@@ -299,3 +346,15 @@ def _expansion_faults(what: str, steps: list[ExpandStep], size: int) -> Iterable
 
 def _end(steps: list[ExpandStep]) -> int:
     return steps[-1].target + steps[-1].length
+
+
+def _loaded(size: int, bits: int, variant: Variant) -> int:
+    """Bytes that a weights file takes once its floats are in the variant's own precision."""
+    half = variant == "gpu-fp16"
+    match bits:
+        case 4 | 8:  # 32 weights share a float16 scale
+            return size if half else size + size * 2 // (4 * bits + 2) + 1
+        case 16:
+            return size if half else 2 * size
+        case _:
+            return size // 2 + 1 if half else size

@@ -140,7 +140,8 @@ class Serving:
             raise StageFailed("this node does not serve these blocks", reason="moved")
         self._stage.check_opening(peer, message)
         memory = self._budget.reserve(
-            manifest.kv_bytes(message.capacity, last - first), "a session"
+            manifest.kv_bytes(message.capacity, last - first, self._host.engine.variant),
+            "a session",
         )
         try:
             cache = span.open_cache(first, last, message.capacity)

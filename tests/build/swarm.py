@@ -28,22 +28,25 @@ class Shards:
     def session(self, kind: str | int, first: int = 0) -> Any:
         """The session of "embed", "head", or of a span of `kind` blocks from `first`."""
         m = self.manifest
+        steps = m.graphs.variants[self._variant].expand
         if kind == "embed":
             files = {"embed.bin": self.read(m.embed)}
         elif kind == "head":
-            files = {"head.bin": self._weights(m.head, m.expand.head)}
+            files = {"head.bin": self._weights(m.head, steps and steps.head)}
         else:
             assert isinstance(kind, int)
             blobs = m.span_blobs(first, first + kind)
             files = {
-                name: self._weights(blob, m.expand.layer if name.startswith("layer") else None)
+                name: self._weights(
+                    blob, steps.layer if steps and name.startswith("layer") else None
+                )
                 for name, blob in blobs.items()
             }
         return session(self.read(m.graph(self._variant, kind)), files)  # type: ignore[arg-type]
 
     def _weights(self, blob: Blob, steps: Any) -> bytes:
         data = self.read(blob)
-        return expand(data, steps) if steps and self._variant == "wasm-expanded" else data
+        return expand(data, steps) if steps else data
 
 
 class Chain:

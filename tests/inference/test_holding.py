@@ -20,6 +20,7 @@ from pyodide_node.hosts.simulated import (
 )
 from pyodide_node.inference.catalog import BlobFetcher, Model
 from pyodide_node.inference.holding import Holding
+from pyodide_node.inference.manifest import Variant
 
 FOLDER = "https://cdn.test/model/blobs/"
 BLOCKS = 4
@@ -28,11 +29,11 @@ BLOCKS = 4
 class Expanding(SimulatedEngine):
     """An engine that holds weights eightfold until it is told not to."""
 
-    expanded = True
+    variant: Variant = "wasm-expanded"
 
     def compact(self) -> bool:
-        was, self.expanded = self.expanded, False
-        return was
+        was, self.variant = self.variant, "gpu-fp32"
+        return was != self.variant
 
 
 @dataclass
@@ -47,9 +48,9 @@ class World:
     def each(self) -> int:
         """Bytes that one more block takes: its weights twice while loading, and a context."""
         manifest = self.model.manifest
-        expanded = self.host.engine.expanded
-        weights = manifest.span_bytes(0, 1, expanded=expanded)
-        return 2 * weights + manifest.kv_bytes(manifest.context_length, 1)
+        variant = self.host.engine.variant
+        weights = manifest.span_bytes(0, 1, variant)
+        return 2 * weights + manifest.kv_bytes(manifest.context_length, 1, variant)
 
     def leave(self, size: int) -> None:
         """Take all memory but `size` bytes."""
@@ -94,7 +95,7 @@ async def test_a_limit_on_blocks_holds_whatever_memory_there_is() -> None:
 @virtual
 async def test_no_room_for_a_block_says_what_to_do() -> None:
     weights, session = world(), world()
-    weights.leave(weights.model.manifest.span_bytes(0, 1, expanded=False))
+    weights.leave(weights.model.manifest.span_bytes(0, 1, "gpu-fp32"))
     session.leave(session.each - 1)
     with pytest.raises(BudgetExceeded, match=r"one block of the model needs .* raise memory"):
         weights.holding.require_room()
@@ -106,26 +107,26 @@ async def test_no_room_for_a_block_says_what_to_do() -> None:
 async def test_weights_are_held_compactly_only_where_they_would_not_fit_otherwise() -> None:
     roomy, tight = world(expanding=True), world(expanding=True)
     assert roomy.holding.require_room() == BLOCKS
-    assert roomy.host.engine.expanded
+    assert roomy.host.engine.variant == "wasm-expanded"
     compact = world()
     tight.model = compact.model
     tight.leave(compact.each - 1)
     with pytest.raises(BudgetExceeded):
         tight.holding.require_room()
-    assert not tight.host.engine.expanded
+    assert tight.host.engine.variant == "gpu-fp32"
 
 
 @virtual
 async def test_while_loading_weights_count_twice_and_afterwards_once() -> None:
     here = world()
-    weights = here.model.manifest.span_bytes(0, 2, expanded=False)
+    weights = here.model.manifest.span_bytes(0, 2, "gpu-fp32")
     here.leave(2 * weights - 1)
     used = here.budget.memory_used
     with pytest.raises(BudgetExceeded, match="blocks 0 to 2 needs"):
         await here.holding.load(0, 2)
     assert here.budget.memory_used == used
     await here.holding.load(0, 1)
-    assert here.budget.memory_used == used + here.model.manifest.span_bytes(0, 1, expanded=False)
+    assert here.budget.memory_used == used + here.model.manifest.span_bytes(0, 1, "gpu-fp32")
     await here.holding.unload()
     assert here.budget.memory_used == used
     assert here.holding.span is None
@@ -181,7 +182,7 @@ async def test_a_node_offers_itself_nothing_that_its_memory_has_no_room_for() ->
     here = world()
     await here.holding.load(0, 2)
     await here.holding.measure()
-    here.leave(here.model.manifest.kv_bytes(100, 2))
+    here.leave(here.model.manifest.kv_bytes(100, 2, "gpu-fp32"))
     assert len(here.holding.offers(100)) == 1
     assert here.holding.offers(101) == []
 
@@ -194,7 +195,7 @@ def test_the_speed_announced_is_what_others_get_under_the_cpu_cap(cpu: int, spee
         await here.holding.load(0, 3)
         await here.holding.measure()
         assert here.holding.throughput == pytest.approx(speed)
-        assert here.budget.memory_used == here.model.manifest.span_bytes(0, 3, expanded=False)
+        assert here.budget.memory_used == here.model.manifest.span_bytes(0, 3, "gpu-fp32")
 
     run()
 

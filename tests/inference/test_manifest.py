@@ -23,6 +23,21 @@ from pyodide_node.inference.manifest import (
 
 BLOCKS = 3
 LAYER, HEAD, ROPE = 1000, 2000, 4096
+EXPAND: dict[str, Any] = {
+    "layer": [
+        {"kind": "copy", "source": 0, "target": 0, "length": 128},
+        {
+            "kind": "q4",
+            "source": 128,
+            "scales": 640,
+            "k": 32,
+            "n": 32,
+            "target": 128,
+            "length": 4096,
+        },
+    ],
+    "head": [{"kind": "copy", "source": 64, "target": 0, "length": 1936}],
+}
 
 
 def blob(name: str, size: int = 500) -> dict[str, Any]:
@@ -34,10 +49,11 @@ def valid() -> dict[str, Any]:
 
     def variant(name: str) -> dict[str, Any]:
         spans = {str(n): blob(f"{name} span {n}") for n in range(1, BLOCKS + 1)}
-        return {"head": blob(f"{name} head"), "spans": spans}
+        graphs = {"head": blob(f"{name} head"), "spans": spans}
+        return graphs | ({"expand": copy.deepcopy(EXPAND)} if name == "wasm-expanded" else {})
 
     return {
-        "format": "kwaainet-manifest/1",
+        "format": "kwaainet-manifest/2",
         "name": "tiny",
         "architecture": "llama",
         "license": "mit",
@@ -50,6 +66,7 @@ def valid() -> dict[str, Any]:
         "bos_id": 0,
         "eos_ids": [1],
         "bits": 4,
+        "ends_bits": 4,
         "block_size": 32,
         "tokenizer": blob("tokenizer"),
         "rope": blob("rope", ROPE),
@@ -60,21 +77,6 @@ def valid() -> dict[str, Any]:
             "embed": blob("embed graph"),
             "whole": blob("whole graph"),
             "variants": {name: variant(name) for name in ("gpu-fp32", "wasm-expanded")},
-        },
-        "expand": {
-            "layer": [
-                {"kind": "copy", "source": 0, "target": 0, "length": 128},
-                {
-                    "kind": "q4",
-                    "source": 128,
-                    "scales": 640,
-                    "k": 32,
-                    "n": 32,
-                    "target": 128,
-                    "length": 4096,
-                },
-            ],
-            "head": [{"kind": "copy", "source": 64, "target": 0, "length": 1936}],
         },
         "reference": {"prompt": "Hello", "prompt_ids": [0, 7], "ids": list(range(32))},
     }
@@ -121,11 +123,13 @@ def test_names_what_a_span_needs() -> None:
 
 def test_adds_up_memory() -> None:
     manifest = decode_manifest(encoded(valid()))
-    assert manifest.span_bytes(0, 2, expanded=False) == 2 * LAYER + ROPE
-    assert manifest.span_bytes(0, 2, expanded=True) == 2 * (128 + 4096) + ROPE
-    assert manifest.head_bytes(expanded=False) == HEAD
-    assert manifest.head_bytes(expanded=True) == 1936
-    assert manifest.kv_bytes(positions=10, blocks=3) == 2 * 4 * 2 * 16 * 10 * 3
+    # float16 scales, 2 bytes in 18, become float32 ones.
+    assert manifest.span_bytes(0, 2, "gpu-fp32") == 2 * (LAYER + 112) + ROPE
+    assert manifest.span_bytes(0, 2, "wasm-expanded") == 2 * (128 + 4096) + ROPE
+    assert manifest.head_bytes("gpu-fp32") == HEAD + 223
+    assert manifest.head_bytes("wasm-expanded") == 1936
+    assert manifest.kv_bytes(10, 3, "gpu-fp32") == 2 * 4 * 2 * 16 * 10 * 3
+    assert manifest.kv_bytes(10, 3, "gpu-fp16") == 2 * 2 * 2 * 16 * 10 * 3
     assert manifest.hidden_bytes(positions=5) == 4 * 32 * 5
 
 
@@ -138,13 +142,14 @@ def test_refuses_spans_it_does_not_have(span: tuple[int, int]) -> None:
 
 
 def test_tells_expansion_steps_apart() -> None:
-    first, second = decode_manifest(encoded(valid())).expand.layer
+    first, second = decode_manifest(encoded(valid())).graphs.variants["wasm-expanded"].expand.layer  # type: ignore[union-attr]
     assert isinstance(first, CopyStep)
     assert isinstance(second, DequantiseStep)
 
 
+WIDE = "graphs.variants.wasm-expanded.expand"
 WRONG = [
-    ("format", "kwaainet-manifest/2"),
+    ("format", "kwaainet-manifest/1"),
     ("architecture", "gpt2"),
     ("name", ""),
     ("name", "x" * 101),
@@ -169,7 +174,8 @@ WRONG = [
     ("bos_id", -1),
     ("eos_ids", [300]),
     ("eos_ids", None),
-    ("bits", 8),
+    ("bits", 5),
+    ("ends_bits", ...),
     ("block_size", 64),
     ("tokenizer", None),
     ("tokenizer.sha256", "0" * 63),
@@ -188,27 +194,34 @@ WRONG = [
     ("graphs.whole.bytes", 1 << 30),
     ("graphs.variants.gpu-fp32", ...),
     ("graphs.variants.gpu-fp16", {}),
+    (f"{WIDE}", ...),
+    ("graphs.variants.gpu-fp32.expand", EXPAND),
     ("graphs.variants.gpu-fp32.head.bytes", 1 << 30),
     ("graphs.variants.gpu-fp32.spans.2", ...),
     ("graphs.variants.gpu-fp32.spans.4", blob("more")),
     ("graphs.variants.gpu-fp32.spans.02", blob("more")),
-    ("expand.layer", []),
-    ("expand.layer.0.kind", "zip"),
-    ("expand.layer.0.source", -1),
-    ("expand.layer.0.source", 900),
-    ("expand.layer.0.length", 132),
-    ("expand.layer.1.target", 130),
-    ("expand.layer.1.target", 1 << 30),
-    ("expand.layer.1.length", 4092),
-    ("expand.layer.1.k", 31),
-    ("expand.layer.1.n", 1 << 30),
-    ("expand.layer.1.source", 600),
-    ("expand.layer.1.scales", 999),
-    ("expand.layer.1.scales", 642),
+    (f"{WIDE}.layer", []),
+    (f"{WIDE}.layer.0.kind", "zip"),
+    (f"{WIDE}.layer.0.source", -1),
+    (f"{WIDE}.layer.0.source", 900),
+    (f"{WIDE}.layer.0.length", 132),
+    (f"{WIDE}.layer.1.target", 130),
+    (f"{WIDE}.layer.1.target", 1 << 30),
+    (f"{WIDE}.layer.1.length", 4092),
+    (f"{WIDE}.layer.1.k", 31),
+    (f"{WIDE}.layer.1.n", 1 << 30),
+    (f"{WIDE}.layer.1.source", 600),
+    (f"{WIDE}.layer.1.scales", 999),
+    (f"{WIDE}.layer.1.scales", 642),
     ("reference.prompt", ""),
     ("reference.prompt_ids", []),
     ("reference.prompt_ids", [300]),
-    ("reference.ids", list(range(31))),
+    ("reference.ids", []),
+    ("reference.ids", list(range(33))),
+    ("layers", [blob(f"layer {n}", 1 << 21) for n in range(BLOCKS)]),
+    ("layers.0.dag", "0" * 64),
+    ("chat", {"template": "", "special_tokens": {}}),
+    ("generation", {"temperature": -1}),
     ("reference.ids.3", 300),
 ]
 
@@ -223,9 +236,10 @@ def test_refuses(path: str, value: object) -> None:
 def test_refuses_a_small_file_that_would_expand_without_end() -> None:
     """Sixty steps may read the same bytes; what they write is bounded by what was downloaded."""
     manifest = valid()
-    step = manifest["expand"]["layer"][1]
+    expand = manifest["graphs"]["variants"]["wasm-expanded"]["expand"]
+    step = expand["layer"][1]
     steps = [{**step, "target": 4096 * n} for n in range(60)]
-    manifest["expand"]["layer"] = steps
+    expand["layer"] = steps
     with pytest.raises(ManifestError, match="would expand"):
         decode_manifest(encoded(manifest))
 
@@ -298,5 +312,5 @@ def test_any_one_change_is_refused_or_is_another_sound_manifest(
     except ManifestError:
         return
     assert encode_manifest(decoded) == data
-    assert decoded.span_bytes(0, decoded.blocks, expanded=True) < 2**33
+    assert decoded.span_bytes(0, decoded.blocks, "wasm-expanded") < 2**33
     assert msgspec.to_builtins(decoded.layers) == manifest["layers"]

@@ -58,7 +58,7 @@ async def test_a_node_that_only_asks_runs_the_model_itself_when_nobody_else_does
 async def test_sessions_are_refused_while_memory_is_used_up_and_taken_again_afterwards() -> None:
     async with swarm() as net, outsider(net, "mallory") as mallory:
         ada = await net.node("ada")
-        leave(ada, net.model.manifest.kv_bytes(64, 8))
+        leave(ada, net.model.manifest.kv_bytes(64, 8, "gpu-fp32"))
         await mallory.say(ada, opening(net, mallory.key, session=1))
         await mallory.say(ada, opening(net, mallory.key, session=2))
         (refused,) = mallory.of(StageError)

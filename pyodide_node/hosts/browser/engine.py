@@ -39,18 +39,14 @@ class BrowserEngine:
         self._js = bridge.engine("webgpu" if name == "webgpu" else "wasm")
 
     @property
-    def expanded(self) -> bool:
-        return self.name == "wasm"
+    def variant(self) -> Variant:
+        return "wasm-expanded" if self.name == "wasm" else "gpu-fp32"
 
     def compact(self) -> bool:
-        if not self.expanded:
+        if self.name != "wasm":
             return False
         self.name = "wasm-int4"
         return True
-
-    @property
-    def _variant(self) -> Variant:
-        return "wasm-expanded" if self.expanded else "gpu-fp32"
 
     async def load_span(
         self, manifest: Manifest, first: int, last: int, blob: BlobReader
@@ -59,7 +55,7 @@ class BrowserEngine:
             raise EngineError(f"no blocks [{first}, {last}) in {manifest.name}")
 
         async def load(first: int, last: int) -> Piece:
-            graph = manifest.graph(self._variant, last - first)
+            graph = manifest.graph(self.variant, last - first)
             files = manifest.span_blobs(first, last)
             js = await self._load(graph, files, manifest, last - first, blob)
             return Piece(first, last, js)
@@ -70,10 +66,10 @@ class BrowserEngine:
         with_tokenizer = await blob(manifest.tokenizer.sha256, manifest.tokenizer.bytes)
         tokenizer = BrowserEnds.tokenizer(self._bridge, with_tokenizer)
         embed = await self._load(
-            manifest.graph(self._variant, "embed"), {"embed.bin": manifest.embed}, manifest, 0, blob
+            manifest.graph(self.variant, "embed"), {"embed.bin": manifest.embed}, manifest, 0, blob
         )
         head = await self._load(
-            manifest.graph(self._variant, "head"), {"head.bin": manifest.head}, manifest, 0, blob
+            manifest.graph(self.variant, "head"), {"head.bin": manifest.head}, manifest, 0, blob
         )
         return BrowserEnds(self._js, manifest, tokenizer, embed, head)
 
@@ -86,8 +82,9 @@ class BrowserEngine:
         blob: BlobReader,
     ) -> Any:
         steps = ""
-        if self.expanded and "embed.bin" not in files:
-            recipe = manifest.expand.head if "head.bin" in files else manifest.expand.layer
+        expand = manifest.graphs.variants[self.variant].expand
+        if expand and "embed.bin" not in files:
+            recipe = expand.head if "head.bin" in files else expand.layer
             steps = msgspec.json.encode(recipe).decode()
         data = [to_js(await blob(file.sha256, file.bytes)) for file in files.values()]
         template = to_js(await blob(graph.sha256, graph.bytes))

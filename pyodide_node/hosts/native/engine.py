@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pyodide_node.errors import EngineError
 from pyodide_node.hosts.base import BlobReader
-from pyodide_node.inference.manifest import Manifest
+from pyodide_node.inference.manifest import Manifest, Variant
 
 from .ends import NativeEnds, load_ends
 from .runtime import Runtime
@@ -17,7 +17,7 @@ class NativeEngine:
     """See `base.Engine`. `threads` work within one operation; operations run one at a time."""
 
     name = "onnxruntime"
-    expanded = False
+    variant: Variant = "gpu-fp32"
 
     def __init__(self, threads: int = 1) -> None:
         self._runtime = Runtime(threads)

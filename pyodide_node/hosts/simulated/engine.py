@@ -18,7 +18,7 @@ from pyodide_node.hosts.steps import (
     check_step,
     floats,
 )
-from pyodide_node.inference.manifest import Blob, Manifest
+from pyodide_node.inference.manifest import Blob, Manifest, Variant
 
 from .network import SimulatedNetwork
 from .transformer import HEAD_DIM, Block
@@ -49,7 +49,7 @@ class SimulatedEngine:
     """
 
     name = "simulated"
-    expanded = False
+    variant: Variant = "gpu-fp32"
 
     def __init__(self, network: SimulatedNetwork, here: str, *, seconds: float = 0.001) -> None:
         self.faults = EngineFaults()

@@ -23,6 +23,7 @@ from pyodide_node.inference.manifest import (
     decode_manifest,
     encode_manifest,
 )
+from pyodide_node.inference.pieces import describe
 
 from .transformer import HEAD_DIM, Block, block_shape
 
@@ -73,9 +74,11 @@ def simulated_model(
     blobs: dict[str, bytes] = {}
 
     def add(data: bytes) -> Blob:
-        sha256 = hashlib.sha256(data).hexdigest()
-        blobs[sha256] = data
-        return Blob(sha256=sha256, bytes=len(data))
+        blob, root = describe(data)
+        blobs[blob.sha256] = data
+        if blob.dag is not None and root is not None:
+            blobs[blob.dag] = root
+        return blob
 
     def weights(name: str, rows: int, columns: int, scale: float) -> bytes:
         noise = hashlib.shake_256(f"{seed} {name}".encode()).digest(2 * rows * columns)
@@ -90,10 +93,15 @@ def simulated_model(
     head = add(weights("head", VOCABULARY, hidden_size, 1.0))
     counts = [str(count) for count in range(1, blocks + 1)]
     kinds: tuple[Variant, ...] = ("gpu-fp32", "wasm-expanded")
+    expand = Expansion(
+        layer=[CopyStep(source=0, target=0, length=layers[0].bytes)],
+        head=[CopyStep(source=0, target=0, length=head.bytes)],
+    )
     variants = {
         variant: VariantGraphs(
             head=text(f"{variant} head graph"),
             spans={count: text(f"{variant} graph of {count}") for count in counts},
+            expand=expand if variant == "wasm-expanded" else None,
         )
         for variant in kinds
     }
@@ -111,7 +119,8 @@ def simulated_model(
         context_length=context,
         bos_id=BOS,
         eos_ids=[EOS],
-        bits=4,
+        bits=32,
+        ends_bits=32,
         block_size=32,
         tokenizer=text("tokenizer"),
         rope=text("rotary table"),
@@ -119,10 +128,6 @@ def simulated_model(
         head=head,
         layers=layers,
         graphs=Graphs(embed=text("embed graph"), whole=text("whole graph"), variants=variants),
-        expand=Expansion(
-            layer=[CopyStep(source=0, target=0, length=layers[0].bytes)],
-            head=[CopyStep(source=0, target=0, length=head.bytes)],
-        ),
         reference=Reference(prompt=PROMPT, prompt_ids=prompt_ids, ids=[0] * REFERENCE_IDS),
     )
     ids = SimulatedModel(manifest, blobs).greedy(prompt_ids, REFERENCE_IDS)
