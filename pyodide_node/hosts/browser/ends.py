@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from array import array
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +10,7 @@ from pyodide.ffi import to_js
 
 from pyodide_node.errors import EngineError
 from pyodide_node.hosts.base import Buffer, Candidates
+from pyodide_node.hosts.bounds import check_ids, check_sampling
 from pyodide_node.inference.manifest import Manifest
 
 from .errors import awaited, translated
@@ -42,15 +42,13 @@ class BrowserEnds:
             return str(self._tokenizer.decode(to_js(list(ids))))
 
     async def embed(self, ids: Sequence[int]) -> bytes:
-        if not ids or not all(0 <= one < self._manifest.vocab_size for one in ids):
-            raise EngineError(f"token ids must be in [0, {self._manifest.vocab_size})")
+        check_ids(ids, self._manifest.vocab_size)
         step = self._js.embed(self._open(self._embed), array("q", ids))
         hidden: bytes = (await awaited(step, EngineError)).to_bytes()
         return hidden
 
     async def head(self, hidden: Buffer, temperature: float, k: int) -> Candidates:
-        if not (0 < temperature < math.inf and k >= 1):
-            raise EngineError(f"cannot sample {k} candidates at temperature {temperature}")
+        check_sampling(temperature, k)
         if memoryview(hidden).nbytes != self._manifest.hidden_bytes(1):
             raise EngineError("the head takes one hidden state")
         k = min(k, self._manifest.vocab_size)

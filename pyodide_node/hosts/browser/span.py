@@ -11,6 +11,7 @@ from pyodide.ffi import to_js
 
 from pyodide_node.errors import EngineError
 from pyodide_node.hosts.base import Buffer, Cache
+from pyodide_node.hosts.bounds import check_cache, check_step
 from pyodide_node.inference.manifest import Manifest
 
 from .errors import awaited, translated
@@ -79,10 +80,7 @@ class BrowserSpan:
 
     def open_cache(self, first: int, last: int, capacity: int) -> BrowserCache:
         m = self._manifest
-        if not self._first <= first < last <= self._last:
-            raise EngineError(f"blocks [{first}, {last}) are not in [{self._first}, {self._last})")
-        if not 1 <= capacity <= m.context_length:
-            raise EngineError(f"{capacity} positions in a context of {m.context_length}")
+        check_cache(first, last, capacity, within=(self.first, self.last), context=m.context_length)
         with translated(EngineError):
             js = self._js.cache(last - first, m.kv_heads, capacity, m.head_dim)
         return BrowserCache(self, first, last, capacity, js)
@@ -101,13 +99,9 @@ class BrowserSpan:
         await self._split(cache.last)
         if not self._pieces or cache.js is None:
             raise EngineError("the span or its cache has been closed")
-        if not 0 <= position <= cache.held:
-            raise EngineError(f"position {position} leaves a gap after {cache.held}")
-        end = position + count
-        if end > cache.capacity:
-            raise EngineError(f"positions [{position}, {end}) do not fit in {cache.capacity}")
+        check_step(cache.held, cache.capacity, position, count)
         # What lies behind is about to be overwritten; several steps may be on their way.
-        cache.held = end
+        cache.held = position + count
         try:
             pieces = self._covering(cache.first, cache.last)
             step = self._js.step(pieces, cache.js, hidden, position, count)

@@ -10,7 +10,8 @@ from tokenizers import Tokenizer
 
 from pyodide_node.errors import EngineError
 from pyodide_node.hosts.base import BlobReader, Buffer, Candidates
-from pyodide_node.hosts.steps import check_ids, check_sampling, floats
+from pyodide_node.hosts.bounds import check_ids, check_sampling
+from pyodide_node.hosts.steps import floats
 from pyodide_node.inference.manifest import Manifest
 
 from .runtime import Runtime

@@ -16,7 +16,8 @@ import onnxruntime
 
 from pyodide_node.errors import EngineError
 from pyodide_node.hosts.base import BlobReader, Buffer, Cache
-from pyodide_node.hosts.steps import Floats, check_cache, check_step, floats
+from pyodide_node.hosts.bounds import check_cache, check_step
+from pyodide_node.hosts.steps import Floats, floats
 from pyodide_node.inference.manifest import Manifest
 
 from .runtime import Runtime

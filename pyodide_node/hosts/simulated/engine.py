@@ -10,14 +10,8 @@ import numpy as np
 
 from pyodide_node.errors import EngineError
 from pyodide_node.hosts.base import BlobReader, Buffer, Cache, Candidates
-from pyodide_node.hosts.steps import (
-    Floats,
-    check_cache,
-    check_ids,
-    check_sampling,
-    check_step,
-    floats,
-)
+from pyodide_node.hosts.bounds import check_cache, check_ids, check_sampling, check_step
+from pyodide_node.hosts.steps import Floats, floats
 from pyodide_node.inference.manifest import Blob, Manifest, Variant
 
 from .network import SimulatedNetwork
