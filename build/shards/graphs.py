@@ -89,7 +89,7 @@ class GraphMaker:
         nodes = [
             _node("Gather", ["hidden_in", "last"], ["final"], axis=1),
             self._norm("final", "norm", "normed"),
-            self._matmul("normed", "lm_head", "logits", self._shape.vocab_size),
+            *self._matmul("normed", "lm_head", "logits", self._shape.vocab_size),
             _node("Div", ["logits", "temperature"], ["scaled"]),
             # ONNX TopK puts the lower index first among equals.
             _node("TopK", ["scaled", "k"], ["top_values", "top_indices"], axis=1),
@@ -123,7 +123,7 @@ class GraphMaker:
             *self._embed_nodes("embedded"),
             *span,
             self._norm("final", "norm", "normed"),
-            self._matmul("normed", "lm_head", "logits", self._shape.vocab_size),
+            *self._matmul("normed", "lm_head", "logits", self._shape.vocab_size),
         ]
         ids = _value("input_ids", TensorProto.INT64, [1, "S"])
         logits = _value("logits", TensorProto.FLOAT, [1, "S", self._shape.vocab_size])
@@ -176,39 +176,43 @@ class GraphMaker:
         packed = (shape.heads + 2 * shape.kv_heads) * shape.head_dim
         return [
             self._norm(before, f"{at}attention_norm", f"{at}attention_in"),
-            self._matmul(f"{at}attention_in", f"{at}qkv", f"{at}qkv_out", packed),
+            *self._matmul(f"{at}attention_in", f"{at}qkv", f"{at}qkv_out", packed),
             attention,
-            self._matmul(f"{at}attended", f"{at}o", f"{at}o_out", shape.hidden_size),
+            *self._matmul(f"{at}attended", f"{at}o", f"{at}o_out", shape.hidden_size),
             skip,
-            self._matmul(f"{at}mlp_in", f"{at}gate", f"{at}gate_out", shape.intermediate_size),
-            self._matmul(f"{at}mlp_in", f"{at}up", f"{at}up_out", shape.intermediate_size),
+            *self._matmul(f"{at}mlp_in", f"{at}gate", f"{at}gate_out", shape.intermediate_size),
+            *self._matmul(f"{at}mlp_in", f"{at}up", f"{at}up_out", shape.intermediate_size),
             _node("Sigmoid", [f"{at}gate_out"], [f"{at}gate_sigmoid"]),
             _node("Mul", [f"{at}gate_out", f"{at}gate_sigmoid"], [f"{at}gate_silu"]),
             _node("Mul", [f"{at}gate_silu", f"{at}up_out"], [f"{at}mlp"]),
-            self._matmul(f"{at}mlp", f"{at}down", f"{at}down_out", shape.hidden_size),
+            *self._matmul(f"{at}mlp", f"{at}down", f"{at}down_out", shape.hidden_size),
             _node("Add", [f"{at}middle", f"{at}down_out"], [after]),
         ]
 
-    def _matmul(self, x: str, matrix: str, out: str, rows: int) -> Any:
+    def _matmul(self, x: str, matrix: str, out: str, rows: int) -> list[Any]:
         if self._expanded:
-            return _node("MatMul", [x, matrix], [out])
+            return [_node("MatMul", [x, matrix], [out])]
         inner = {
             "lm_head": self._shape.hidden_size,
             "o": self._shape.heads * self._shape.head_dim,
             "down": self._shape.intermediate_size,
         }.get(matrix.rpartition(".")[2], self._shape.hidden_size)
-        return helper.make_node(
-            "MatMulNBits",
-            [x, f"{matrix}.packed", f"{matrix}.scales"],
-            [out],
-            name=f"{out}_op",
-            domain="com.microsoft",
-            K=inner,
-            N=rows,
-            bits=4,
-            block_size=BLOCK,
-            accuracy_level=1,
-        )
+        return [
+            # Of constants, so that ONNX Runtime does it once, at load.
+            _node("Cast", [f"{matrix}.scales"], [f"{matrix}.scales32"], to=TensorProto.FLOAT),
+            helper.make_node(
+                "MatMulNBits",
+                [x, f"{matrix}.packed", f"{matrix}.scales32"],
+                [out],
+                name=f"{out}_op",
+                domain="com.microsoft",
+                K=inner,
+                N=rows,
+                bits=4,
+                block_size=BLOCK,
+                accuracy_level=1,
+            ),
+        ]
 
     def _norm(self, x: str, weight: str, out: str) -> Any:
         return _node(

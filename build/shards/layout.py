@@ -14,8 +14,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from build.shards.quantise import Quantised
-from pyodide_node.inference.manifest import CopyStep, DequantiseStep, ExpandStep
+from build.shards.quantise import BLOCK, Bits, Quantised, dequantise
+from pyodide_node.inference.manifest import (
+    CopyStep,
+    DequantiseStep,
+    ExpandStep,
+    WidenStep,
+)
 
 ALIGN = 64
 """Bytes; a cache line, and more than any kernel asks of its operands."""
@@ -97,16 +102,18 @@ def expand(file: bytes, steps: list[ExpandStep]) -> bytes:
     """Runs the steps: what a node does at load, here in numpy."""
     out = bytearray(max(step.target + step.length for step in steps))
     for step in steps:
-        if isinstance(step, CopyStep):
-            made = file[step.source : step.source + step.length]
-        else:
-            blocks = step.k // 32
-            packed = np.frombuffer(file, np.uint8, step.n * step.k // 2, step.source)
-            scales = np.frombuffer(file, "<f4", step.n * blocks, step.scales)
-            matrix = np.empty((step.n, step.k), np.float32)
-            matrix[:, 0::2] = (packed & 15).reshape(step.n, -1).astype(np.float32) - 8
-            matrix[:, 1::2] = (packed >> 4).reshape(step.n, -1).astype(np.float32) - 8
-            matrix *= np.repeat(scales.reshape(step.n, blocks), 32, axis=1)
-            made = np.ascontiguousarray(matrix.T).astype("<f4").tobytes()
-        out[step.target : step.target + step.length] = made
+        out[step.target : step.target + step.length] = _made(file, step)
     return bytes(out)
+
+
+def _made(file: bytes, step: ExpandStep) -> bytes:
+    if isinstance(step, CopyStep):
+        return file[step.source : step.source + step.length]
+    if isinstance(step, WidenStep):
+        return np.frombuffer(file, "<f2", step.length // 4, step.source).astype("<f4").tobytes()
+    bits: Bits = 4 if isinstance(step, DequantiseStep) else 8
+    blocks = step.k // BLOCK
+    packed = np.frombuffer(file, np.uint8, step.n * step.k * bits // 8, step.source)
+    scales = np.frombuffer(file, "<f2", step.n * blocks, step.scales)
+    matrix = Quantised(packed.reshape(step.n, blocks, 4 * bits), scales.reshape(step.n, blocks))
+    return np.ascontiguousarray(dequantise(matrix).T).astype("<f4").tobytes()

@@ -1,35 +1,53 @@
-"""Symmetric int4 in blocks of 32 weights, in the layout of ONNX Runtime's MatMulNBits.
+"""Symmetric blocks of 32 weights in 4 or 8 bits, in the layout of ONNX Runtime's MatMulNBits.
 
-A weight is `(nibble - 8) * scale`, one float32 scale for every 32 weights along the inner (K)
-dimension, no zero points: the one form that WebGPU, WASM and native ONNX Runtime all take.
+A weight is `(level - zero) * scale`: one float16 scale for every 32 weights along the inner (K)
+dimension, the level's middle as zero and no zero points: the one form that WebGPU, WASM and native
+ONNX Runtime all take. GatherBlockQuantized reads the same bytes as the rows of a table.
 See https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md (MatMulNBits).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+Halves = NDArray[np.float16]
 Bytes = NDArray[np.uint8]
+Bits = Literal[4, 8]
 
 BLOCK = 32
-ZERO = 8
-"""The nibble that stands for 0."""
 
-_SHRINK = np.linspace(0.75, 1.0, 11)[::-1]
-"""Scales tried per block, as shares of the one that fits the largest weight: clipping one
-outlier often costs less than rounding the other 31 coarsely."""
+_SHARES: dict[Bits, NDArray[np.float64]] = {
+    4: np.linspace(0.75, 1.0, 11)[::-1],
+    8: np.array([1.0]),
+}
+"""Scales tried per block, as shares of the one that fits the largest weight: in 4 bits, clipping
+one outlier often costs less than rounding the other 31 coarsely."""
+
+_CHUNK = 1 << 11
+"""Blocks worked on together: their float64s stay in a core's cache."""
+
+_WIDEST = float(np.finfo(np.float16).max)
 
 
 @dataclass(frozen=True, slots=True)
 class Quantised:
-    """A matrix in int4: `packed` u8[N, K/32, 16] (low nibble first), `scales` f32[N, K/32]."""
+    """A matrix in blocks: `packed` u8[N, K/32, 4 * bits], `scales` f16[N, K/32].
+
+    In 4 bits the low half of a byte comes first.
+    """
 
     packed: Bytes
-    scales: Floats
+    scales: Halves
+
+    @property
+    def bits(self) -> Bits:
+        """Of a weight."""
+        return 4 if self.packed.shape[2] * 2 == BLOCK else 8
 
     @property
     def rows(self) -> int:
@@ -42,50 +60,66 @@ class Quantised:
         return int(self.packed.shape[1]) * BLOCK
 
 
-def quantise(matrix: Floats) -> Quantised:
-    """Rounds f32[N, K] to int4; K must be a multiple of 32, else `ValueError`.
+def quantise(matrix: Floats, bits: Bits = 4) -> Quantised:
+    """Rounds f32[N, K]; K must be a multiple of 32, else `ValueError`.
 
-    The result is the same to the bit on every machine: only elementwise float64 arithmetic, and
-    sums in a fixed order.
+    Weights are rounded to the scale as float16 holds it, so that storing it so loses nothing. The
+    result is the same to the bit on every machine: only elementwise float64 arithmetic, and sums
+    in a fixed order.
     """
     rows, columns = matrix.shape
     if columns % BLOCK:
         raise ValueError(f"the inner size {columns} is not a multiple of {BLOCK}")
-    blocks = matrix.reshape(-1, BLOCK).astype(np.float64)
-    peak = np.take_along_axis(blocks, np.abs(blocks).argmax(axis=1)[:, None], axis=1)[:, 0]
-    # The 4-bit range is -8..7, so the weight of largest magnitude goes to -8 whatever its sign.
-    widest = peak / -ZERO
-    best_error = np.full(len(blocks), np.inf)
-    best_scale = np.zeros(len(blocks), np.float32)
-    for share in _SHRINK:
-        scale = (widest * share).astype(np.float32)
-        off = _round(blocks, scale) * scale.astype(np.float64)[:, None] - blocks
-        error = np.zeros(len(blocks))
-        for column in range(BLOCK):
-            error += off[:, column] ** 2
-        better = error < best_error
-        best_error[better] = error[better]
-        best_scale[better] = scale[better]
-    nibbles = (_round(blocks, best_scale) + ZERO).astype(np.uint8)
-    packed: Bytes = np.bitwise_or(nibbles[:, 0::2], nibbles[:, 1::2] << 4, dtype=np.uint8)
+    blocks = matrix.reshape(-1, BLOCK)
+    levels = np.empty(blocks.shape, np.uint8)
+    scales = np.empty(len(blocks), np.float16)
+    for at in range(0, len(blocks), _CHUNK):
+        part = slice(at, at + _CHUNK)
+        levels[part], scales[part] = _round_blocks(blocks[part].astype(np.float64), bits)
+    packed: Bytes = levels
+    if bits == 4:
+        packed = np.bitwise_or(levels[:, 0::2], levels[:, 1::2] << 4, dtype=np.uint8)
     return Quantised(
-        packed=packed.reshape(rows, columns // BLOCK, BLOCK // 2),
-        scales=best_scale.reshape(rows, columns // BLOCK),
+        packed=packed.reshape(rows, columns // BLOCK, 4 * bits),
+        scales=scales.reshape(rows, columns // BLOCK),
     )
 
 
 def dequantise(matrix: Quantised) -> Floats:
     """The f32[N, K] that a `Quantised` stands for; exact, one multiplication a weight."""
-    nibbles = np.empty((*matrix.packed.shape[:2], BLOCK), np.uint8)
-    nibbles[..., 0::2] = matrix.packed & 15
-    nibbles[..., 1::2] = matrix.packed >> 4
-    signed = nibbles.astype(np.float32) - np.float32(ZERO)
-    return (signed * matrix.scales[..., None]).reshape(matrix.rows, matrix.columns)
+    if matrix.bits == 8:
+        levels = matrix.packed
+    else:
+        levels = np.empty((*matrix.packed.shape[:2], BLOCK), np.uint8)
+        levels[..., 0::2] = matrix.packed & 15
+        levels[..., 1::2] = matrix.packed >> 4
+    signed = levels.astype(np.float32) - np.float32(1 << matrix.bits - 1)
+    wide = matrix.scales.astype(np.float32)
+    return (signed * wide[..., None]).reshape(matrix.rows, matrix.columns)
 
 
-def _round(blocks: NDArray[np.float64], scale: Floats) -> NDArray[np.float64]:
-    """Nearest steps -8..7 of each block; a block of zeros has scale 0 and stays 0."""
-    # In float64: the inverse of the smallest float32 does not fit in one.
-    wide = scale.astype(np.float64)
-    inverse = np.divide(1.0, wide, out=np.zeros(len(wide)), where=wide != 0)
-    return np.clip(np.rint(blocks * inverse[:, None]), -ZERO, ZERO - 1)
+def _round_blocks(blocks: NDArray[np.float64], bits: Bits) -> tuple[Bytes, Halves]:
+    """Levels u8[B, 32] and scales f16[B] of float64[B, 32]."""
+    zero = 1 << bits - 1
+    peak = np.take_along_axis(blocks, np.abs(blocks).argmax(axis=1)[:, None], axis=1)[:, 0]
+    # There is one more level below zero than above: the largest weight goes there, whatever its
+    # sign.
+    widest = np.clip(peak / -zero, -_WIDEST, _WIDEST)
+    best_error = np.full(len(blocks), np.inf)
+    best_scale = np.zeros(len(blocks), np.float16)
+    best = np.zeros(blocks.shape)
+    for share in _SHARES[bits]:
+        scale = (widest * share).astype(np.float16)
+        wide = scale.astype(np.float64)[:, None]
+        # A block of zeros has scale 0 and stays 0.
+        inverse = np.divide(1.0, wide, out=np.zeros_like(wide), where=wide != 0)
+        steps = np.clip(np.rint(blocks * inverse), -zero, zero - 1)
+        off = (steps * wide - blocks) ** 2
+        # Halves added to halves: a sum in one order on every machine.
+        for half in (16, 8, 4, 2, 1):
+            off = off[:, :half] + off[:, half:]
+        better = off[:, 0] < best_error
+        best_error[better] = off[better, 0]
+        best_scale[better] = scale[better]
+        best[better] = steps[better]
+    return (best + zero).astype(np.uint8), best_scale

@@ -1,16 +1,17 @@
 /**
- * int4 weights as the fp32 ones that the "wasm-expanded" graphs read.
+ * Weights as the fp32 ones that the expanded graphs read.
  *
  * ONNX Runtime asks for external data tensor by tensor, with `byteLength` and `subarray`, and
  * copies each into its own heap. ExpandedFile answers by making just that tensor: at no time is
- * there more in JavaScript than the int4 file and one fp32 tensor of it.
+ * there more in JavaScript than the file as it came and one fp32 tensor of it.
  */
 
 /** See pyodide_node/inference/manifest.py, which has checked that they stay within the file. */
 export type ExpandStep =
   | { kind: 'copy'; source: number; target: number; length: number }
+  | { kind: 'f16'; source: number; target: number; length: number }
   | {
-      kind: 'q4';
+      kind: 'q4' | 'q8';
       source: number;
       scales: number;
       k: number;
@@ -55,18 +56,19 @@ export class ExpandedFile extends Uint8Array<ArrayBuffer> {
 /** What one step makes. */
 export function expand(file: ArrayBuffer, step: ExpandStep): ArrayBuffer {
   if (step.kind === 'copy') return file.slice(step.source, step.source + step.length);
+  if (step.kind === 'f16') return widen(file, step.source, step.length / 4).buffer;
   const { k, n } = step;
-  const packed = new Uint8Array(file, step.source, (k * n) / 2);
-  const scales = new Float32Array(file, step.scales, (k * n) / BLOCK);
+  const packed = new Uint8Array(file, step.source, step.kind === 'q4' ? (k * n) / 2 : k * n);
+  const scales = widen(file, step.scales, (k * n) / BLOCK);
   const out = new Float32Array(k * n);
+  const rows = step.kind === 'q4' ? nibbles : bytes;
   for (let row = 0; row < n; row += TILE) {
-    dequantise(packed, scales, out, k, n, row, Math.min(n, row + TILE));
+    rows(packed, scales, out, k, n, row, Math.min(n, row + TILE));
   }
   return out.buffer;
 }
 
-/** Rows [from, to) of int4[n, k] into columns [from, to) of float32[k, n]. */
-function dequantise(
+type Rows = (
   packed: Uint8Array,
   scales: Float32Array,
   out: Float32Array,
@@ -74,7 +76,10 @@ function dequantise(
   n: number,
   from: number,
   to: number,
-): void {
+) => void;
+
+/** Rows [from, to) of int4[n, k] into columns [from, to) of float32[k, n]. */
+const nibbles: Rows = (packed, scales, out, k, n, from, to) => {
   const half = k / 2;
   const blocks = k / BLOCK;
   for (let byte = 0; byte < half; byte++) {
@@ -88,4 +93,37 @@ function dequantise(
       out[odd + row] = ((two >> 4) - 8) * scale;
     }
   }
+};
+
+/** The same of one byte a weight. */
+const bytes: Rows = (packed, scales, out, k, n, from, to) => {
+  const blocks = k / BLOCK;
+  for (let column = 0; column < k; column++) {
+    const block = (column / BLOCK) | 0;
+    const at = column * n;
+    for (let row = from; row < to; row++) {
+      const level = packed[row * k + column] as number;
+      out[at + row] = (level - 128) * (scales[row * blocks + block] as number);
+    }
+  }
+};
+
+let halves: Float32Array | undefined;
+
+/** float16 as float32, by a table of all of them: not every browser has Float16Array. */
+function widen(file: ArrayBuffer, offset: number, count: number): Float32Array<ArrayBuffer> {
+  halves ??= Float32Array.from({ length: 1 << 16 }, (_, bits) => half(bits));
+  const given = new Uint16Array(file, offset, count);
+  const out = new Float32Array(count);
+  for (let at = 0; at < count; at++) out[at] = halves[given[at] as number] as number;
+  return out;
+}
+
+/** The number that 16 bits are in IEEE 754. */
+function half(bits: number): number {
+  const sign = bits >> 15 ? -1 : 1;
+  const exponent = (bits >> 10) & 31;
+  const fraction = (bits & 1023) / 1024;
+  if (exponent === 31) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY;
+  return sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction) : 2 ** -14 * fraction);
 }

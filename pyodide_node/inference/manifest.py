@@ -25,6 +25,7 @@ __all__ = [
     "Blob",
     "Chat",
     "CopyStep",
+    "DequantiseBytesStep",
     "DequantiseStep",
     "ExpandStep",
     "Expansion",
@@ -34,6 +35,7 @@ __all__ = [
     "Reference",
     "Variant",
     "VariantGraphs",
+    "WidenStep",
     "decode_manifest",
     "encode_manifest",
 ]
@@ -54,7 +56,7 @@ REFERENCE_IDS: Final = 32
 BLOCK_SIZE: Final = 32
 ALIGN: Final = 64
 EXPANSION: Final = 8
-"""fp32 over int4."""
+"""fp32 over int4 without its scales: no file can honestly expand to more."""
 
 PIECE: Final = 1 << 20
 """Bytes that one hash covers while a file is on its way. It is also the chunk of IPFS's default
@@ -83,7 +85,15 @@ class Blob(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
 
 
 class CopyStep(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="copy"):
-    """`length` bytes go from `source` in the int4 file to `target` in the expanded one."""
+    """`length` bytes go from `source` in the weights file to `target` in the expanded one."""
+
+    source: _Offset
+    target: _Offset
+    length: _Size
+
+
+class WidenStep(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="f16"):
+    """float16 numbers at `source` become the `length` / 4 float32 ones at `target`."""
 
     source: _Offset
     target: _Offset
@@ -91,7 +101,7 @@ class CopyStep(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind"
 
 
 class DequantiseStep(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="q4"):
-    """int4 u8[n, k/32, 16] at `source` and scales f32[n * k/32] at `scales` become f32[k, n].
+    """int4 u8[n, k/32, 16] at `source` and scales f16[n * k/32] at `scales` become f32[k, n].
 
     Weight (row r of n, column c of k) is `(nibble - 8) * scales[r * k/32 + c // 32]`, where the
     nibble is the low half of byte `r * k/2 + c // 2` for even c, the high half for odd c. It goes
@@ -106,7 +116,20 @@ class DequantiseStep(Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     length: _Size
 
 
-ExpandStep = CopyStep | DequantiseStep
+class DequantiseBytesStep(
+    Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="q8"
+):
+    """As `DequantiseStep`, of bytes u8[n, k]: `(byte - 128) * scales[r * k/32 + c // 32]`."""
+
+    source: _Offset
+    scales: _Offset
+    k: _Dim
+    n: _Dim
+    target: _Offset
+    length: _Size
+
+
+ExpandStep = CopyStep | WidenStep | DequantiseStep | DequantiseBytesStep
 _Steps = Annotated[list[ExpandStep], Meta(min_length=1, max_length=64)]
 
 
@@ -330,13 +353,20 @@ def _expansion_faults(what: str, steps: list[ExpandStep], size: int) -> Iterable
         if step.target < end or step.target % 4:
             yield f"{where} overlaps the one before it, or is not aligned"
         end = step.target + step.length
-        read = step.length
-        if isinstance(step, DequantiseStep):
-            if step.k % BLOCK_SIZE or step.length != 4 * step.k * step.n:
-                yield f"{where} does not add up"
-            read = step.k * step.n // 2
-            if step.scales % 4 or step.scales + 4 * step.k * step.n // BLOCK_SIZE > size:
-                yield f"{where} has its scales outside the file"
+        match step:
+            case CopyStep():
+                read = step.length
+            case WidenStep():
+                read = step.length // 2
+                if step.source % 2 or step.length % 4:
+                    yield f"{where} does not add up"
+            case _:
+                weights = step.k * step.n
+                read = weights // 2 if isinstance(step, DequantiseStep) else weights
+                if step.k % BLOCK_SIZE or step.length != 4 * weights:
+                    yield f"{where} does not add up"
+                if step.scales % 2 or step.scales + 2 * weights // BLOCK_SIZE > size:
+                    yield f"{where} has its scales outside the file"
         if step.source + read > size:
             yield f"{where} reads past the file"
     # Without this a small file whose bytes are read again and again could fill a peer's memory.

@@ -79,7 +79,7 @@ def test_onnxruntime_reads_the_same_weights() -> None:
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [columns, rows])],
         [
             numpy_helper.from_array(made.packed, "packed"),
-            numpy_helper.from_array(made.scales.reshape(-1), "scales"),
+            numpy_helper.from_array(made.scales.reshape(-1).astype(np.float32), "scales"),
         ],
     )
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]

@@ -212,7 +212,7 @@ WRONG = [
     (f"{WIDE}.layer.1.n", 1 << 30),
     (f"{WIDE}.layer.1.source", 600),
     (f"{WIDE}.layer.1.scales", 999),
-    (f"{WIDE}.layer.1.scales", 642),
+    (f"{WIDE}.layer.1.scales", 641),
     ("reference.prompt", ""),
     ("reference.prompt_ids", []),
     ("reference.prompt_ids", [300]),
@@ -242,6 +242,39 @@ def test_refuses_a_small_file_that_would_expand_without_end() -> None:
     expand["layer"] = steps
     with pytest.raises(ManifestError, match="would expand"):
         decode_manifest(encoded(manifest))
+
+
+BYTES = {"kind": "q8", "source": 0, "scales": 1024, "k": 32, "n": 32, "target": 0, "length": 4096}
+HALVES = {"kind": "f16", "source": 4, "target": 0, "length": 1200}
+
+
+@pytest.mark.parametrize(
+    ("step", "change"),
+    [
+        (BYTES, {"source": 977}),
+        (BYTES, {"length": 4092}),
+        (BYTES, {"k": 16, "n": 64}),
+        (BYTES, {"scales": 1937}),
+        (BYTES, {"scales": 1938}),
+        (HALVES, {"source": 5}),
+        (HALVES, {"length": 1202}),
+        (HALVES, {"source": 1402}),
+    ],
+)
+def test_holds_every_kind_of_step_within_the_file(
+    step: dict[str, Any], change: dict[str, Any]
+) -> None:
+    head = f"{WIDE}.head"
+    decode_manifest(changed(head, [step]))
+    with pytest.raises(ManifestError, match="expansion step 0 of the head"):
+        decode_manifest(changed(head, [step | change]))
+
+
+@pytest.mark.parametrize("step", [BYTES, HALVES])
+def test_no_kind_of_step_expands_without_end(step: dict[str, Any]) -> None:
+    steps = [{**step, "target": 4096 * n} for n in range(60)]
+    with pytest.raises(ManifestError, match="would expand"):
+        decode_manifest(changed(f"{WIDE}.head", steps))
 
 
 def test_refuses_what_is_too_long_before_parsing_it() -> None:
