@@ -139,7 +139,7 @@ def sample(model: Llama, tokenizer: Tokenizer, prompt: str, temperature: float, 
 
 
 def save(model: Llama, tokenizer: Tokenizer, folder: Path) -> None:
-    """Writes model.safetensors (float16), config.json and tokenizer.json."""
+    """Writes model.safetensors (float16), config.json, tokenizer.json and its config."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.half().contiguous() for name, value in model.state_dict().items()}
     partial = folder / "model.safetensors.part"
@@ -149,6 +149,14 @@ def save(model: Llama, tokenizer: Tokenizer, folder: Path) -> None:
     config = json.dumps(model.shape.hugging_face(0, 1), indent=2)
     (folder / "config.json").write_text(config + "\n", encoding="utf-8")
     tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
+    about = {
+        "add_bos_token": True,
+        "bos_token": "<|bos|>",
+        "eos_token": "<|eos|>",
+        "model_max_length": model.shape.context_length,
+        "tokenizer_class": "PreTrainedTokenizerFast",
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(about, indent=2) + "\n")
 
 
 def arguments() -> argparse.Namespace:

@@ -5,7 +5,8 @@
 One weights file per layer, graph templates that load any span of layers as one session, the
 embedding, the head, the tokenizer and a manifest that pins all of it by sha256:
 
-    checkpoint.py   safetensors and config.json, read one tensor at a time
+    source.py       what a model is read from, whatever its files
+    huggingface.py  a folder of safetensors, config.json and tokenizer.json
     quantise.py     int4 blocks of 32 weights, and back
     rope.py         rotary position tables
     layout.py       which bytes lie where in a weights file; how int4 is expanded to fp32

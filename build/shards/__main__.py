@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from build.shards.builder import build
-from build.shards.checkpoint import Checkpoint, CheckpointError
+from build.shards.source import CheckpointError, open_source
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
         with Progress(*columns, console=console, transient=True) as bar:
             task = bar.add_task("reading the checkpoint")
             built = build(
-                Checkpoint(options.checkpoint, options.context),
+                open_source(options.checkpoint, options.context),
                 options.out,
                 options.name or options.checkpoint.resolve().name,
                 options.license,

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 
-from build.shards.checkpoint import Checkpoint, CheckpointError, Shape
 from build.shards.graphs import GraphMaker
 from build.shards.layout import Part, Slot, expansion, pack
 from build.shards.quantise import quantise
 from build.shards.reference import PROMPTS, SAFE_MARGIN, WholeModel
 from build.shards.rope import rotary_tables
+from build.shards.source import CheckpointError, Shape, Source
 from pyodide_node.errors import ManifestError
 from pyodide_node.inference.manifest import (
     FORMAT,
@@ -50,7 +50,7 @@ class Built:
 
 
 def build(
-    checkpoint: Checkpoint,
+    checkpoint: Source,
     out: Path,
     name: str,
     license: str | None = None,
@@ -83,7 +83,7 @@ def build(
 
 
 class _Build:
-    def __init__(self, checkpoint: Checkpoint, blobs: Path, progress: Progress) -> None:
+    def __init__(self, checkpoint: Source, blobs: Path, progress: Progress) -> None:
         self._checkpoint = checkpoint
         self._blobs = blobs
         self._progress = progress
@@ -94,9 +94,12 @@ class _Build:
     def run(self, name: str, license: str) -> Manifest:
         source, shape = self._checkpoint, self._checkpoint.shape
         rope_slots, rope = pack(_rope(shape))
-        embed_slots, embed = pack({"table": source.embedding().astype(np.float16)})
+        ends = (shape.vocab_size, shape.hidden_size)
+        table = source.tensor("model.embed_tokens.weight", *ends)
+        embed_slots, embed = pack({"table": table.astype(np.float16)})
         norm = source.tensor("model.norm.weight", shape.hidden_size)
-        head_slots, head = pack({"norm": norm, "lm_head": quantise(source.output_matrix())})
+        output = table if shape.tied else source.tensor("lm_head.weight", *ends)
+        head_slots, head = pack({"norm": norm, "lm_head": quantise(output)})
         self._tell("embedding and head")
         layer_slots: list[Slot] = []
         layers: list[Blob] = []
@@ -121,7 +124,7 @@ class _Build:
         return Manifest(
             format=FORMAT,
             name=name,
-            architecture="llama",
+            architecture=shape.architecture,
             license=license,
             blocks=shape.blocks,
             hidden_size=shape.hidden_size,
@@ -188,7 +191,7 @@ class _Build:
         self._progress(what, self._done, self._steps)
 
 
-def _layer(source: Checkpoint, index: int) -> dict[str, Part]:
+def _layer(source: Source, index: int) -> dict[str, Part]:
     """The parts of one layer's file, in the order in which its graph uses them."""
     s = source.shape
     at = f"model.layers.{index}"
@@ -218,7 +221,7 @@ def _rope(s: Shape) -> dict[str, Part]:
     return {"cos": cos, "sin": sin}
 
 
-def _inputs(checkpoint: Checkpoint, name: str, license: str) -> str:
+def _inputs(checkpoint: Source, name: str, license: str) -> str:
     """A hash over everything that decides the output, this package's own code included."""
     total = hashlib.sha256(
         f"{FORMAT} {name} {license} {checkpoint.shape} {checkpoint.digest()}".encode()

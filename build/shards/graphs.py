@@ -29,9 +29,9 @@ from typing import Any
 import onnx
 from onnx import TensorProto, helper
 
-from build.shards.checkpoint import Shape
 from build.shards.layout import Slot
 from build.shards.quantise import BLOCK
+from build.shards.source import Shape
 
 _TYPES = {
     "float32": TensorProto.FLOAT,

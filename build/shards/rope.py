@@ -22,12 +22,25 @@ class Llama3Scaling:
     original_max_position_embeddings: int
 
 
+@dataclass(frozen=True, slots=True)
+class RopeFactors:
+    """How many times slower each of the `head_dim / 2` rotations runs; what GGUF keeps of a
+    stretched table."""
+
+    values: tuple[float, ...]
+
+
+RopeScaling = Llama3Scaling | RopeFactors
+
+
 def rotary_tables(
-    positions: int, head_dim: int, theta: float, scaling: Llama3Scaling | None = None
+    positions: int, head_dim: int, theta: float, scaling: RopeScaling | None = None
 ) -> tuple[Floats, Floats]:
     """(cos, sin), each f32[positions, head_dim / 2], for GroupQueryAttention's half-split order."""
     speeds = theta ** -(np.arange(0, head_dim, 2) / head_dim)
-    if scaling:
+    if isinstance(scaling, RopeFactors):
+        speeds = speeds / np.array(scaling.values)
+    elif scaling:
         turns = scaling.original_max_position_embeddings * speeds / (2 * np.pi)
         low, high = scaling.low_freq_factor, scaling.high_freq_factor
         kept = np.clip((turns - low) / (high - low), 0.0, 1.0)

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from build.shards.builder import build
-from build.shards.checkpoint import Checkpoint
+from build.shards.huggingface import Checkpoint
 from pyodide_node.inference.manifest import Manifest, decode_manifest
 
 HIDDEN, INTER, HEADS, KV, HEAD_DIM, BLOCKS = 64, 96, 4, 2, 16, 8
@@ -42,6 +42,10 @@ def write_checkpoint(folder: Path, seed: int = 0, **changes: object) -> Path:
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<|bos|>", "<|eos|>"])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|bos|> $A", special_tokens=[("<|bos|>", 0)]
+    )
     tokenizer.save(str(folder / "tokenizer.json"))
     config = {**CONFIG, "vocab_size": len(vocab), **changes}
     (folder / "config.json").write_text(json.dumps(config))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from build.shards.checkpoint import Checkpoint
+from build.shards.huggingface import Checkpoint
 
 Array = NDArray[np.float64]
 Weights = Callable[[str], Array]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from build.shards.checkpoint import Checkpoint
+from build.shards.huggingface import Checkpoint
 from build.shards.quantise import dequantise, quantise
 from build.shards.reference import WholeModel
 from pyodide_node.inference.manifest import Manifest, Variant
@@ -36,12 +36,13 @@ def oracle(checkpoint: Checkpoint) -> Oracle:
                 "down_proj": (s.hidden_size, s.intermediate_size),
             }
             part = name.split(".")[-2]
+            table = "model.embed_tokens.weight", s.vocab_size, s.hidden_size
             if name == "lm_head.weight":
-                value = dequantise(quantise(checkpoint.output_matrix()))
+                value = dequantise(quantise(checkpoint.tensor(*table)))
             elif part in sizes:
                 value = dequantise(quantise(checkpoint.tensor(name, *sizes[part])))
             elif part == "embed_tokens":
-                value = checkpoint.embedding()
+                value = checkpoint.tensor(*table)
             else:
                 value = checkpoint.tensor(name, s.hidden_size)
             cache[name] = value.astype(np.float64)

@@ -9,7 +9,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from build.shards.builder import build
-from build.shards.checkpoint import Checkpoint
+from build.shards.huggingface import Checkpoint
 from pyodide_node.inference.manifest import Manifest
 from tests.build.swarm import Chain, Shards
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from build.shards.builder import build
-from build.shards.checkpoint import Checkpoint
+from build.shards.huggingface import Checkpoint
 from tests.build.conftest import write_checkpoint
 
 
