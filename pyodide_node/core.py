@@ -11,18 +11,21 @@ from pyodide_node import __version__
 from pyodide_node.budget import MEGABYTE, RUNTIME_STORAGE, Budget, Reservation
 from pyodide_node.config import NodeConfig, ResourceLimits
 from pyodide_node.errors import KwaaiNetError, LocalError
-from pyodide_node.hosts.base import Buffer, Ends, Host
+from pyodide_node.hosts.base import BlobReader, Buffer, Ends, Host
 from pyodide_node.inference.asker import Answer, Asker
 from pyodide_node.inference.catalog import BlobFetcher, Catalog, Model
 from pyodide_node.inference.generation import Chunk, InferenceRequest
 from pyodide_node.inference.holding import Holding
 from pyodide_node.inference.presence import Presence
+from pyodide_node.inference.private import KeyKeeper, unlocking
 from pyodide_node.inference.serving import Serving
 from pyodide_node.mesh.mesh import Mesh
 from pyodide_node.mesh.paths import Path
 from pyodide_node.mesh.peer import did_key, peer_id
 from pyodide_node.wire.messages import (
     CloseSession,
+    KeyReply,
+    KeyRequest,
     Message,
     OpenSession,
     Result,
@@ -75,9 +78,11 @@ class KwaaiNetCore:
             changed=self._directory_changed,
             gone=self._peer_left,
         )
+        self._keeper = KeyKeeper(host, self._mesh.send)
         self._model: Model | None = None
         self._work: _Work | None = None
         self._fetch: BlobFetcher | None = None
+        self._read: BlobReader | None = None
         self._ends: Ends | None = None
         self._ends_memory: Reservation | None = None
         self._ends_loading = asyncio.Lock()
@@ -130,9 +135,14 @@ class KwaaiNetCore:
         self._fetch = BlobFetcher(
             self._host.store, model, may_keep=self._may_keep, kept=self._kept, progress=progress
         )
+        self._read = self._fetch
+        if model.manifest.private:
+            self._progress("model", "Asking the model's keeper for its key", None)
+            key = await self._keeper.key(model)
+            self._read = unlocking(self._host, model.manifest, key, self._fetch)
         # A node can always ask: the ends' memory is set aside before blocks take the rest.
         self._ends_memory = self.budget.reserve(self._ends_size(model), "embedding and head")
-        self._work = work = self._make_work(model, self._fetch)
+        self._work = work = self._make_work(model, self._read)
         work.serving.start()  # for this node's own answers too
         if "compute" in self._config.services:
             await work.presence.start()
@@ -210,14 +220,15 @@ class KwaaiNetCore:
             await self._work.holding.unload()
         if self._ends is not None:
             await self._ends.close()
+        await self._keeper.close()
         await self._mesh.close()
         self._changed()
 
     # --- inside ---------------------------------------------------------------------------
 
     async def _ready_to_ask(self, name: str) -> tuple[Model, Ends]:
-        model, fetch = self._model, self._fetch
-        if model is None or fetch is None:
+        model, read = self._model, self._read
+        if model is None or read is None:
             raise LocalError("the node has not loaded a model yet; wait until it is ready")
         if name not in ("", model.manifest.name, model.id):
             await self._catalog.find(name)  # raises UnknownModel, naming those there are
@@ -227,12 +238,12 @@ class KwaaiNetCore:
             )
         async with self._ends_loading:
             if self._ends is None:
-                self._ends = await self._host.engine.load_ends(model.manifest, fetch)
+                self._ends = await self._host.engine.load_ends(model.manifest, read)
         return model, self._ends
 
-    def _make_work(self, model: Model, fetch: BlobFetcher) -> _Work:
+    def _make_work(self, model: Model, read: BlobReader) -> _Work:
         host, mesh, config = self._host, self._mesh, self._config
-        holding = Holding(host, self.budget, model, fetch, config.max_blocks)
+        holding = Holding(host, self.budget, model, read, config.max_blocks)
         serving = Serving(host, mesh, self.budget, model, holding)
         presence = Presence(host, mesh, config, model, holding, serving, self._changed)
         return _Work(holding, serving, presence, Asker(host, mesh, self.budget, holding))
@@ -256,6 +267,8 @@ class KwaaiNetCore:
         await self._mesh.heard(1.0)
 
     def _received(self, peer: bytes, message: Message, payload: Buffer, path: Path) -> None:
+        if isinstance(message, KeyRequest | KeyReply):
+            self._keeper.take(peer, message)
         if self._work is None:
             return
         match message:

@@ -14,6 +14,7 @@ KwaaiNetError
     ├── IntegrityError         content that does not have its hash
     ├── ManifestError          a manifest that cannot be trusted
     ├── UnknownModel           nobody here has heard of it
+    ├── NotGranted             a private model whose owner has not let this node in
     ├── Unreachable            no path to a peer or relay
     ├── NoRoute                blocks that nobody serves
     └── StageFailed            a stage refused, stalled or lied
@@ -35,6 +36,7 @@ __all__ = [
     "LocalError",
     "ManifestError",
     "NoRoute",
+    "NotGranted",
     "ProtocolError",
     "RecordError",
     "RemoteError",
@@ -108,6 +110,10 @@ class ManifestError(RemoteError):
 
 class UnknownModel(RemoteError):
     """The model is not known here; `data["known"]` lists those that are."""
+
+
+class NotGranted(RemoteError):
+    """A private model's keeper gives this node no key; the message says what to ask its owner."""
 
 
 class Unreachable(RemoteError):

@@ -6,6 +6,7 @@
 import { bytesOf, type PythonBytes } from './buffers';
 import { writeOnce } from './database';
 import { NodeError } from './errors';
+import { unlock } from './unlock';
 
 const IDENTITY = 'ed25519';
 const NONCE_BYTES = 12;
@@ -125,6 +126,11 @@ export class Keys {
       'deriveBits',
     ])) as CryptoKeyPair;
     return new Agreement(pair.privateKey, await crypto.subtle.exportKey('raw', pair.publicKey));
+  }
+
+  /** A file of a private model, whose pieces are sealed one by one. */
+  async unlock(key: PythonBytes, file: number, blob: ArrayBuffer): Promise<ArrayBuffer> {
+    return unlock(bytesOf(key), file, blob);
   }
 
   random(count: number): Uint8Array {

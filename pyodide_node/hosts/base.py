@@ -92,6 +92,12 @@ class Keys(Protocol):
 
     async def agreement(self) -> Agreement: ...
 
+    async def unlock(self, key: bytes, file: int, blob: Any) -> Any:
+        """The plain content of file number `file` of a private model (inference/private.py).
+
+        `blob` and the result are as in `Store.load`. Raises SealError.
+        """
+
     def random(self, count: int) -> bytes:
         """`count` cryptographically strong random bytes."""
 

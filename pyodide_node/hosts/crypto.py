@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -13,6 +14,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from pyodide_node.errors import SealError
 from pyodide_node.hosts.base import Agreement, Buffer, Cipher
+from pyodide_node.inference.locked import segment_nonce
+from pyodide_node.inference.manifest import PIECE
 
 __all__ = ["SoftwareAgreement", "SoftwareCipher", "SoftwareKeys"]
 
@@ -80,6 +83,16 @@ class SoftwareKeys:
 
     async def agreement(self) -> Agreement:
         return SoftwareAgreement(self._random(32))
+
+    async def unlock(self, key: bytes, file: int, blob: Any) -> bytes:
+        cipher, content = AESGCM(key), memoryview(blob)
+        try:
+            return b"".join(
+                cipher.decrypt(segment_nonce(file, number), content[at : at + PIECE], None)
+                for number, at in enumerate(range(0, len(content), PIECE))
+            )
+        except (InvalidTag, ValueError) as error:
+            raise SealError("a file of this private model does not open with its key") from error
 
     def random(self, count: int) -> bytes:
         return self._random(count)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from pyodide_node.budget import MEGABYTE, Budget, Reservation
 from pyodide_node.errors import BudgetExceeded, KwaaiNetError
-from pyodide_node.hosts.base import Host, Span
-from pyodide_node.inference.catalog import BlobFetcher, Model
+from pyodide_node.hosts.base import BlobReader, Host, Span
+from pyodide_node.inference.catalog import Model
 from pyodide_node.inference.route import Offer
 
 __all__ = ["Holding"]
@@ -30,12 +30,12 @@ class Holding:
     answers. `lock` is held while spans change, and by whoever computes with one."""
 
     def __init__(
-        self, host: Host, budget: Budget, model: Model, fetch: BlobFetcher, max_blocks: int | None
+        self, host: Host, budget: Budget, model: Model, read: BlobReader, max_blocks: int | None
     ) -> None:
         self._host = host
         self._budget = budget
         self._model = model
-        self._fetch = fetch
+        self._read = read
         self._max_blocks = max_blocks
         self._loaded: list[_Loaded] = []
         self.lock = asyncio.Lock()
@@ -100,7 +100,7 @@ class Holding:
         weights = self._weights(last - first)
         what = f"blocks {first} to {last}"
         with self._budget.reserved(weights * _LOADING, what):
-            span = await self._host.engine.load_span(self._model.manifest, first, last, self._fetch)
+            span = await self._host.engine.load_span(self._model.manifest, first, last, self._read)
         self._loaded.append(_Loaded(span, self._budget.reserve(weights, what)))
 
     async def cover(self, first: int, last: int) -> bool:

@@ -32,6 +32,7 @@ __all__ = [
     "GenerationDefaults",
     "Graphs",
     "Manifest",
+    "Private",
     "Reference",
     "Variant",
     "VariantGraphs",
@@ -174,6 +175,14 @@ class GenerationDefaults(Struct, frozen=True, forbid_unknown_fields=True, omit_d
     repetition_penalty: Annotated[float, Meta(gt=0, le=10)] | None = None
 
 
+class Private(Struct, frozen=True, forbid_unknown_fields=True):
+    """The weight files are locked; see inference/private.py."""
+
+    keepers: Annotated[list[_Sha256], Meta(min_length=1, max_length=8)]
+    """Ed25519 public keys, in hex, of the nodes that hand out the key."""
+    key_check: _Sha256
+
+
 class Reference(Struct, frozen=True, forbid_unknown_fields=True):
     """What the unsplit model says, greedily: a node that differs is broken."""
 
@@ -214,6 +223,7 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     reference: Reference
     chat: Chat | None = None
     generation: GenerationDefaults | None = None
+    private: Private | None = None
 
     @property
     def model_id(self) -> str:

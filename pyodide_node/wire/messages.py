@@ -24,6 +24,8 @@ __all__ = [
     "Forwarded",
     "Gone",
     "Hello",
+    "KeyReply",
+    "KeyRequest",
     "Message",
     "OpenSession",
     "PathPing",
@@ -232,6 +234,19 @@ class StageReport(Message, frozen=True):
     """Compute time of one position of the last step, without waiting."""
 
 
+class KeyRequest(Message, frozen=True):
+    """Node → keeper of a private model: its key, please. The link says who asks."""
+
+    model: Hash
+
+
+class KeyReply(Message, frozen=True):
+    """The key, 32 bytes; none for a peer that it was not granted to."""
+
+    model: Hash
+    key: Annotated[bytes, Meta(max_length=32)]
+
+
 class CloseSession(Message, frozen=True):
     session: SessionId
 
@@ -260,6 +275,8 @@ _TYPES: dict[int, type[Message]] = {
     44: StageError,
     45: CloseSession,
     46: StageReport,
+    60: KeyRequest,
+    61: KeyReply,
 }
 _NUMBERS = {struct: number for number, struct in _TYPES.items()}
 _DECODERS: dict[int, Any] = {n: msgspec.msgpack.Decoder(struct) for n, struct in _TYPES.items()}

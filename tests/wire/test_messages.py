@@ -19,6 +19,8 @@ from pyodide_node.wire.messages import (
     Forwarded,
     Gone,
     Hello,
+    KeyReply,
+    KeyRequest,
     Message,
     OpenSession,
     PathPing,
@@ -66,6 +68,8 @@ EXAMPLES: list[Message] = [
     Step(SESSION, 1, 7, 64),
     Result(SESSION, 7),
     StageError(SESSION, 1, "BudgetExceeded", "no room"),
+    KeyRequest(KEY),
+    KeyReply(KEY, bytes(range(32))),
     CloseSession(SESSION),
     StageReport(SESSION, 1, "webrtc", 4.5),
 ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from pyodide.ffi import to_js
+
 from pyodide_node.errors import LocalError, SealError
 from pyodide_node.hosts.base import Agreement, Buffer, Cipher
 
@@ -32,6 +34,9 @@ class BrowserKeys:
 
     async def agreement(self) -> Agreement:
         return _Agreement(await awaited(self._js.agreement(), LocalError))
+
+    async def unlock(self, key: bytes, file: int, blob: Any) -> Any:
+        return await awaited(self._js.unlock(key, file, to_js(blob)), SealError)
 
     def random(self, count: int) -> bytes:
         return _bytes(self._js.random(count))
