@@ -20,6 +20,7 @@ from pyodide_node.core import KwaaiNetCore
 from pyodide_node.errors import Cancelled, ConfigError, KwaaiNetError, LocalError
 from pyodide_node.hosts.base import Host
 from pyodide_node.inference.asker import Answer
+from pyodide_node.inference.chat import ChatMessage
 from pyodide_node.inference.generation import InferenceRequest
 from pyodide_node.inference.sampling import Sampling
 from pyodide_node.wire.malformed import MALFORMED
@@ -33,9 +34,21 @@ Post = Callable[[str], None]
 _T = TypeVar("_T")
 
 
+class _TextPart(Struct, frozen=True, tag_field="type", tag="text"):
+    text: str
+
+
 class _ChatMessage(Struct, frozen=True):
-    role: Annotated[str, Meta(max_length=32)]
-    content: str
+    """OpenAI's, of text only."""
+
+    role: Annotated[str, Meta(min_length=1, max_length=32)]
+    content: str | list[_TextPart]
+
+    def plain(self) -> ChatMessage:
+        content = self.content
+        if not isinstance(content, str):
+            content = "".join(part.text for part in content)
+        return ChatMessage(self.role, content)
 
 
 class _Generate(Struct, frozen=True):
@@ -48,6 +61,7 @@ class _Generate(Struct, frozen=True):
     temperature: Annotated[float, Meta(ge=0, le=10)] | None = None
     top_k: Annotated[int, Meta(ge=0)] | None = None
     top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
+    repetition_penalty: Annotated[float, Meta(gt=0, le=10)] | None = None
     seed: int | None = None
     stop: str | list[str] | None = None
     resume_ids: Annotated[list[int], Meta(max_length=131_072)] | None = None
@@ -216,24 +230,24 @@ class Control:
         }
 
     def _request(self, params: _Generate) -> InferenceRequest:
-        prompt = params.prompt
-        if params.messages:
-            # Models without a chat template continue text: messages are paragraphs of it.
-            prompt = "\n\n".join(message.content for message in params.messages)
-        if not prompt:
+        if not (params.prompt or params.messages):
             raise ConfigError("give a prompt, or messages", setting="prompt")
         seed = params.seed
         if seed is None:
             seed = int.from_bytes(self._host.keys.random(6), "big")
+        model = self._core.model
         stop = [params.stop] if isinstance(params.stop, str) else params.stop or []
         return InferenceRequest(
-            prompt=prompt,
+            prompt=params.prompt or "",
+            messages=tuple(message.plain() for message in params.messages or ()),
             model=params.model or "",
             max_tokens=params.max_tokens or 128,
-            sampling=Sampling(
-                temperature=0.7 if params.temperature is None else params.temperature,
-                top_k=params.top_k or 0,
-                top_p=1.0 if params.top_p is None else params.top_p,
+            sampling=Sampling.of(
+                model.manifest.generation if model else None,
+                temperature=params.temperature,
+                top_k=params.top_k,
+                top_p=params.top_p,
+                repetition_penalty=params.repetition_penalty,
                 seed=seed,
             ),
             stop=tuple(stop),

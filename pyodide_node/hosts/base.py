@@ -255,6 +255,10 @@ class Span(Protocol):
 class Ends(Protocol):
     """Tokenizer, embedding and head: what only the asker runs."""
 
+    @property
+    def special_tokens(self) -> Sequence[str]:
+        """Texts that `encode` takes for a control token of the model, wherever they stand."""
+
     def encode(self, text: str) -> list[int]:
         """Token ids, without a beginning-of-sequence token."""
 

@@ -16,8 +16,10 @@ from pyodide_node.budget import Budget
 from pyodide_node.errors import ConfigError, NoRoute, StageFailed, Unreachable
 from pyodide_node.hosts.base import Buffer, Ends, Host
 from pyodide_node.inference.catalog import Model
+from pyodide_node.inference.chat import Conversation
 from pyodide_node.inference.generation import Chunk, FinishReason, Generation, InferenceRequest
 from pyodide_node.inference.holding import Holding
+from pyodide_node.inference.manifest import Manifest
 from pyodide_node.inference.route import Hop, Offer, find_route
 from pyodide_node.inference.sampling import Sampling, first_k, pick
 from pyodide_node.inference.session import HopReport, Session
@@ -67,6 +69,7 @@ class Asker:
         self._mesh = mesh
         self._holding = holding
         self._budget = budget
+        self._conversation: Conversation | None = None
         self._sessions: dict[bytes, Session] = {}
         self._avoided: dict[bytes, _Avoided] = {}
         self._directory_changed = asyncio.Event()
@@ -93,7 +96,8 @@ class Asker:
     ) -> AsyncIterator[Chunk]:
         """Chunks of the answer. `told` gets the Answer when the route is known and at the end.
 
-        Raises ConfigError for a prompt that does not fit, NoRoute, StageFailed, Unreachable.
+        Raises ConfigError for a prompt that does not fit, ManifestError for a chat template that
+        does not work, NoRoute, StageFailed, Unreachable.
         """
         begun = self._host.clock.monotonic()
         generation, capacity = self._prepare(model, ends, request)
@@ -144,9 +148,7 @@ class Asker:
         self, model: Model, ends: Ends, request: InferenceRequest
     ) -> tuple[Generation, int]:
         manifest = model.manifest
-        prompt_ids = ends.encode(request.prompt)
-        if manifest.bos_id is not None:
-            prompt_ids.insert(0, manifest.bos_id)
+        prompt_ids = self._encode(manifest, ends, request)
         if not prompt_ids:
             raise ConfigError("the prompt is empty", setting="prompt")
         if len(prompt_ids) >= manifest.context_length:
@@ -162,6 +164,16 @@ class Asker:
         generation = Generation(prompt_ids, request, ends.decode, manifest.eos_ids)
         capacity = min(len(prompt_ids) + request.max_tokens, manifest.context_length)
         return generation, capacity
+
+    def _encode(self, manifest: Manifest, ends: Ends, request: InferenceRequest) -> list[int]:
+        if self._conversation is None:
+            self._conversation = Conversation(manifest.chat, ends.special_tokens)
+        if request.messages:
+            prompt = self._conversation.prompt(request.messages, self._host.clock.wall())
+        else:
+            prompt = self._conversation.plain(request.prompt)
+        ids = [token for piece in prompt.pieces for token in ends.encode(piece)]
+        return [manifest.bos_id, *ids] if prompt.add_bos and manifest.bos_id is not None else ids
 
     async def _open(self, model: Model, capacity: int) -> Session:
         hops, seconds = await self._route(model, capacity)
@@ -192,9 +204,10 @@ class Asker:
     ) -> int:
         vocabulary = model.manifest.vocab_size
         k = first_k(sampling, vocabulary)
+        seen = frozenset(generation.known) if sampling.penalised else frozenset()
         while True:
             candidates = await self._budget.cpu.run(ends.head(hidden, sampling.scale, k))
-            token = pick(candidates, sampling, generation.position, vocabulary)
+            token = pick(candidates, sampling, generation.position, vocabulary, seen)
             if token is not None:
                 return token
             k = min(k * 8, vocabulary)

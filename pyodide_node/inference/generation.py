@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pyodide_node.errors import ConfigError
+from pyodide_node.inference.chat import ChatMessage
 from pyodide_node.inference.sampling import Sampling
 
 __all__ = ["Chunk", "FinishReason", "Generation", "InferenceRequest"]
@@ -23,9 +24,11 @@ _UNFINISHED = "\ufffd"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InferenceRequest:
-    """What a caller asks for; `resume_ids` are ids of the same answer that it already has."""
+    """What a caller asks for: to continue a prompt, or to answer messages if there are any.
+    `resume_ids` are ids of the same answer that it already has."""
 
-    prompt: str
+    prompt: str = ""
+    messages: tuple[ChatMessage, ...] = ()
     max_tokens: int = 128
     sampling: Sampling = field(default_factory=Sampling)
     stop: tuple[str, ...] = ()
@@ -104,8 +107,8 @@ class Generation:
         return self._release(text)
 
     def _pending(self) -> str:
-        """Text of the ids not told yet. A little before them is decoded too: what a token reads
-        as can depend on its neighbours (a leading space, joined bytes)."""
+        """Text of the ids not told yet. The chunk before them is decoded too: SentencePiece's
+        tokenizers drop the space that a text begins with, and only that one."""
         before = self._decode(self.ids[self._context : self._told])
         return self._decode(self.ids[self._context :])[len(before) :]
 
@@ -118,7 +121,10 @@ class Generation:
 
     def _release(self, text: str) -> Chunk | None:
         ids = tuple(self.ids[max(self._told, self._resumed) :])
-        self._context = max(0, self._told - 4) if self._told else 0
+        # Context begins where a chunk did, never between the bytes of a character; and with
+        # text, for a space after nothing at all would be taken for the first one.
+        if text.strip():
+            self._context = self._told
         self._told = len(self.ids)
         self.text += text
         return Chunk(text, ids) if text or ids else None

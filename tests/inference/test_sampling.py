@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Set
 from unittest.mock import patch
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pyodide_node.errors import ConfigError
 from pyodide_node.hosts.base import Candidates
 from pyodide_node.inference import sampling as module
+from pyodide_node.inference.manifest import GenerationDefaults
 from pyodide_node.inference.sampling import FIRST_CANDIDATES, Sampling, first_k, pick
 
 Doubles = NDArray[np.float64]
@@ -26,8 +28,12 @@ settings_of = st.builds(
     temperature=st.floats(0.1, 5),
     top_k=st.one_of(st.just(0), st.integers(1, 200)),
     top_p=st.one_of(st.just(1.0), st.floats(0.05, 0.999)),
+    repetition_penalty=st.one_of(st.just(1.0), st.floats(0.5, 3)),
     seed=st.integers(0, 1000),
 )
+
+
+seen_of = st.frozensets(st.integers(0, 150), max_size=40)
 
 
 def head(logits: Doubles, temperature: float, k: int) -> Candidates:
@@ -42,9 +48,18 @@ def head(logits: Doubles, temperature: float, k: int) -> Candidates:
     )
 
 
-def softmax(logits: Doubles, sampling: Sampling) -> tuple[list[int], Doubles]:
+def penalised(logits: Doubles, penalty: float, seen: Set[int]) -> Doubles:
+    """As transformers' RepetitionPenaltyLogitsProcessor."""
+    repeated = [token in seen for token in range(len(logits))]
+    changed = np.where(logits < 0, logits * penalty, logits / penalty)
+    return np.where(repeated, changed, logits)
+
+
+def softmax(
+    logits: Doubles, sampling: Sampling, seen: Set[int] = frozenset()
+) -> tuple[list[int], Doubles]:
     """Tokens from the likeliest on and their probabilities, with nothing clever about it."""
-    scaled = logits / sampling.scale
+    scaled = penalised(logits, sampling.repetition_penalty, seen) / sampling.scale
     order = np.argsort(-scaled, kind="stable")
     chances = np.exp(scaled[order] - scaled.max())
     if sampling.top_k:
@@ -56,10 +71,12 @@ def softmax(logits: Doubles, sampling: Sampling) -> tuple[list[int], Doubles]:
     return order.tolist(), chances
 
 
-def ask_until_told(logits: Doubles, sampling: Sampling, position: int, k: int) -> int:
+def ask_until_told(
+    logits: Doubles, sampling: Sampling, position: int, k: int, seen: Set[int] = frozenset()
+) -> int:
     """As the asker does: more candidates until `pick` can tell."""
     while True:
-        token = pick(head(logits, sampling.scale, k), sampling, position, len(logits))
+        token = pick(head(logits, sampling.scale, k), sampling, position, len(logits), seen)
         if token is not None:
             return token
         assert k < len(logits)
@@ -79,30 +96,70 @@ class Drawn:
         return self._draw
 
 
-@given(logits=logits_of, sampling=settings_of, draw=st.floats(0, 1, exclude_max=True))
+@given(logits=logits_of, sampling=settings_of, draw=st.floats(0, 1, exclude_max=True), seen=seen_of)
 def test_every_draw_falls_where_a_plain_softmax_puts_it(
-    logits: Doubles, sampling: Sampling, draw: float
+    logits: Doubles, sampling: Sampling, draw: float, seen: frozenset[int]
 ) -> None:
-    order, chances = softmax(logits, sampling)
+    order, chances = softmax(logits, sampling, seen)
+    values = penalised(logits, sampling.repetition_penalty, seen)
+    assume(np.diff(np.sort(values)).min() > 1e-12)  # of equals either is right
     borders = np.cumsum(chances)
     if np.abs(borders[:-1] - draw).min(initial=1.0) < 1e-9:
         return  # on a border either neighbour is right
     if sampling.top_p < 1:
-        whole = np.cumsum(softmax(logits, Sampling(temperature=sampling.scale))[1])
+        flat = Sampling(temperature=sampling.scale, repetition_penalty=sampling.repetition_penalty)
+        whole = np.cumsum(softmax(logits, flat, seen)[1])
         if np.abs(np.concatenate([whole, borders]) - sampling.top_p).min() < 1e-9:
             return  # where the nucleus ends is as undecided
     expected = order[min(int(np.searchsorted(borders, draw, "right")), len(order) - 1)]
     with patch.object(module.random, "Random", Drawn(draw)):
-        got = ask_until_told(logits, sampling, 0, first_k(sampling, len(logits)))
+        got = ask_until_told(logits, sampling, 0, first_k(sampling, len(logits)), seen)
     assert got == expected
 
 
-@given(logits=logits_of, sampling=settings_of, k=st.integers(1, 150))
+@given(logits=logits_of, sampling=settings_of, k=st.integers(1, 150), seen=seen_of)
 def test_how_many_candidates_are_shown_never_changes_the_token(
-    logits: Doubles, sampling: Sampling, k: int
+    logits: Doubles, sampling: Sampling, k: int, seen: frozenset[int]
 ) -> None:
-    whole = ask_until_told(logits, sampling, 3, len(logits))
-    assert ask_until_told(logits, sampling, 3, min(k, len(logits))) == whole
+    values = penalised(logits, sampling.repetition_penalty, seen)
+    assume(np.diff(np.sort(values)).min() > 1e-12)
+    whole = ask_until_told(logits, sampling, 3, len(logits), seen)
+    assert ask_until_told(logits, sampling, 3, min(k, len(logits)), seen) == whole
+
+
+@given(logits=logits_of, penalty=st.floats(0.5, 3), seen=seen_of)
+def test_the_greedy_token_under_a_penalty_is_transformers_own(
+    logits: Doubles, penalty: float, seen: frozenset[int]
+) -> None:
+    values = penalised(logits, penalty, seen)
+    sampling = Sampling(repetition_penalty=penalty)
+    for k in (1, first_k(sampling, len(logits))):
+        assert values[ask_until_told(logits, sampling, 0, k, seen)] == pytest.approx(values.max())
+
+
+def test_a_penalty_falls_on_tokens_that_the_head_did_not_show() -> None:
+    # Token 0 falls behind 1; of 2, unseen by the head's two best, nothing has to be known.
+    logits = np.array([4.0, 3.0, 1.0])
+    sampling = Sampling(repetition_penalty=2)
+    assert pick(head(logits, 1.0, 1), sampling, 0, 3, frozenset({0})) is None
+    assert pick(head(logits, 1.0, 2), sampling, 0, 3, frozenset({0})) is None
+    assert pick(head(logits, 1.0, 3), sampling, 0, 3, frozenset({0})) == 1
+
+
+@given(asked=st.fixed_dictionaries({}, optional={"temperature": st.just(0), "top_k": st.just(5)}))
+def test_what_nobody_asks_for_is_the_models_own_and_then_the_networks(
+    asked: dict[str, float],
+) -> None:
+    defaults = GenerationDefaults(temperature=0.6, top_p=0.8, repetition_penalty=1.1)
+    with_defaults = Sampling.of(defaults, seed=3, **asked)
+    assert with_defaults == Sampling(
+        temperature=asked.get("temperature", 0.6),
+        top_k=int(asked.get("top_k", 0)),
+        top_p=0.8,
+        repetition_penalty=1.1,
+        seed=3,
+    )
+    assert Sampling.of(None, seed=3) == Sampling(temperature=0.7, seed=3)
 
 
 def test_seeds_and_positions_together_make_the_distribution() -> None:
@@ -160,6 +217,8 @@ def test_a_head_that_shows_more_than_top_k_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("sampling", "vocabulary", "k"),
     [
+        (Sampling(repetition_penalty=1.1), 50_000, FIRST_CANDIDATES),
+        (Sampling(temperature=1, top_k=20, repetition_penalty=1.1), 50_000, 20 + FIRST_CANDIDATES),
         (Sampling(temperature=1), 50_000, FIRST_CANDIDATES),
         (Sampling(temperature=1), 10, 10),
         (Sampling(temperature=1, top_k=500), 50_000, 500),
@@ -187,6 +246,7 @@ def test_the_smallest_temperatures_do_not_overflow() -> None:
         ("top_k", -1),
         ("top_p", -0.1),
         ("top_p", 1.1),
+        ("repetition_penalty", 0),
     ],
 )
 def test_an_impossible_setting_is_named(setting: str, value: float) -> None:

@@ -33,6 +33,10 @@ class BrowserEnds:
         with translated(EngineError):
             return bridge.tokenizer(to_js(described))
 
+    @property
+    def special_tokens(self) -> list[str]:
+        return [str(text) for text in self._tokenizer.specialTokens]
+
     def encode(self, text: str) -> list[int]:
         with translated(EngineError):
             return list(self._tokenizer.encode(text).to_py())

@@ -50,6 +50,11 @@ class NativeEnds:
         self._embed = embed
         self._head = head
 
+    @property
+    def special_tokens(self) -> list[str]:
+        added = self._tokenizer.get_added_tokens_decoder().values()
+        return [token.content for token in added if token.special]
+
     def encode(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 

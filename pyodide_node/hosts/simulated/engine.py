@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from pyodide_node.hosts.bounds import check_cache, check_ids, check_sampling, ch
 from pyodide_node.hosts.steps import Floats, floats
 from pyodide_node.inference.manifest import Blob, Manifest, Variant
 
+from .model import BOS, BOS_TEXT, EOS, EOS_TEXT
 from .network import SimulatedNetwork
 from .transformer import HEAD_DIM, Block
 
@@ -170,6 +172,8 @@ class SimulatedSpan:
 class SimulatedEnds:
     """See `base.Ends`. A token is a byte."""
 
+    special_tokens: Sequence[str] = (BOS_TEXT, EOS_TEXT)
+
     def __init__(
         self, engine: SimulatedEngine, manifest: Manifest, embed: Floats, head: Floats
     ) -> None:
@@ -180,7 +184,9 @@ class SimulatedEnds:
         self._closed = False
 
     def encode(self, text: str) -> list[int]:
-        return list(text.encode())
+        known = {BOS_TEXT: [BOS], EOS_TEXT: [EOS]}
+        pieces = re.split(f"({BOS_TEXT}|{EOS_TEXT})", text)
+        return [one for piece in pieces for one in known.get(piece) or piece.encode()]
 
     def decode(self, ids: Sequence[int]) -> str:
         return bytes(one for one in ids if one < 256).decode(errors="replace")

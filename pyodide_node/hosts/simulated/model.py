@@ -29,8 +29,8 @@ from .transformer import HEAD_DIM, Block, block_shape
 
 __all__ = ["SimulatedModel", "simulated_model"]
 
-BOS = 256
-EOS = 257
+BOS, BOS_TEXT = 256, "<s>"
+EOS, EOS_TEXT = 257, "</s>"
 VOCABULARY = 258
 """Every byte is a token, and two special ones."""
 
