@@ -6,7 +6,7 @@ import base58
 
 from pyodide_node.errors import ProtocolError
 
-__all__ = ["did_key", "peer_id", "public_key_of", "short"]
+__all__ = ["did_key", "key_of_did", "peer_id", "public_key_of", "short"]
 
 # libp2p peer ids, "identity" multihash of the protobuf-encoded key:
 # 0x00 identity, 0x24 length, 0x08 0x01 Type=Ed25519, 0x12 0x20 Data of 32 bytes.
@@ -33,6 +33,18 @@ def public_key_of(peer: str) -> bytes:
 def did_key(public_key: bytes) -> str:
     """The same key as a DID (did:key method, W3C CCG)."""
     return "did:key:z" + base58.b58encode(_DID_PREFIX + public_key).decode()
+
+
+def key_of_did(did: str) -> bytes:
+    """The key in an Ed25519 did:key. Raises ProtocolError when it is not one."""
+    try:
+        decoded = base58.b58decode(did.removeprefix("did:key:z"))
+    except ValueError:
+        decoded = b""
+    named = did.startswith("did:key:z") and decoded.startswith(_DID_PREFIX)
+    if not named or len(decoded) != len(_DID_PREFIX) + 32:
+        raise ProtocolError("not the did:key of an Ed25519 key", did=did[:64])
+    return decoded[len(_DID_PREFIX) :]
 
 
 def short(public_key: bytes) -> str:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyodide_node.errors import ProtocolError
-from pyodide_node.mesh.peer import did_key, peer_id, public_key_of, short
+from pyodide_node.mesh.peer import did_key, key_of_did, peer_id, public_key_of, short
 
 keys = st.binary(min_size=32, max_size=32)
 
@@ -20,6 +20,29 @@ VECTOR_KEY = base58.b58decode(VECTOR_DID[len("did:key:z") :])[2:]
 def test_a_did_is_the_one_of_the_specification() -> None:
     assert VECTOR_KEY.hex() == "3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29"
     assert did_key(VECTOR_KEY) == VECTOR_DID
+
+
+@given(key=keys)
+def test_a_did_names_its_key(key: bytes) -> None:
+    assert key_of_did(did_key(key)) == key
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "did:key:z",
+        VECTOR_DID[:-1],
+        VECTOR_DID + "1",
+        VECTOR_DID.replace("did:key:z6Mk", "did:key:z6LS"),
+        VECTOR_DID.removeprefix("did:"),
+        "did:web:example.org",
+        "did:key:z0OIl",
+    ],
+)
+def test_what_is_no_did_of_ours_names_no_key(text: str) -> None:
+    with pytest.raises(ProtocolError):
+        key_of_did(text)
 
 
 @given(key=keys)

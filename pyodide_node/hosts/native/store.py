@@ -153,6 +153,7 @@ def _write(_: threading.Event, path: Path, content: bytes) -> bool:
     draft = path.with_name(f"{secrets.token_hex(8)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        draft.touch(mode=0o600)  # a value may be a key
         draft.write_bytes(content)
         _touch(draft)
         draft.replace(path)
