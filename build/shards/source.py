@@ -193,6 +193,8 @@ def open_source(path: Path, context_length: int | None = None) -> Source:
     `context_length` caps the positions served. Raises `CheckpointError`.
     """
     # Both readers import this module for what they share.
+    from build.shards.gguf import GgufFile
+    from build.shards.gguf_header import MAGIC
     from build.shards.huggingface import Checkpoint
 
     if path.is_dir():
@@ -201,6 +203,13 @@ def open_source(path: Path, context_length: int | None = None) -> Source:
         raise CheckpointError(f"there is nothing at {path}")
     if path.suffix.lower() in PICKLES:
         raise CheckpointError(f"{path.name}: {NOT_A_PICKLE}")
+    try:
+        with path.open("rb") as file:
+            begins = file.read(len(MAGIC))
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from None
+    if begins == MAGIC:
+        return GgufFile(path, context_length)
     raise CheckpointError(
         f"{path} is neither a folder with config.json, tokenizer.json and *.safetensors nor a GGUF"
         " file: give one of these"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from tokenizers import Tokenizer
 
 from build.shards.source import CheckpointError
 
-__all__ = ["MAX_TOKENIZER_BYTES", "first_id", "open_tokenizer"]
+__all__ = ["MAX_TOKENIZER_BYTES", "first_id", "guarded", "open_tokenizer"]
 
 MAX_TOKENIZER_BYTES = 1 << 26
 """The largest published ones, of 256k tokens, take 33 MB."""
@@ -16,11 +19,9 @@ _PLAIN = "a"
 
 def open_tokenizer(data: bytes, vocab_size: int) -> Tokenizer:
     """Raises `CheckpointError` where it is broken, or has ids that the model does not."""
-    try:
+    with guarded("tokenizer.json"):
         tokenizer = Tokenizer.from_str(data.decode())
         largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
-    except BaseException as error:
-        raise _fault(error) from None
     if not 0 <= largest < vocab_size:
         raise CheckpointError(
             f"tokenizer.json: token id {largest} outside the vocabulary of {vocab_size}:"
@@ -31,11 +32,9 @@ def open_tokenizer(data: bytes, vocab_size: int) -> Tokenizer:
 
 def first_id(tokenizer: Tokenizer) -> int | None:
     """The id put before plain text by the tokenizer's own post-processor; None: nothing is."""
-    try:
+    with guarded("tokenizer.json"):
         whole = tokenizer.encode(_PLAIN, add_special_tokens=True).ids
         plain = tokenizer.encode(_PLAIN, add_special_tokens=False).ids
-    except BaseException as error:
-        raise _fault(error) from None
     if whole == plain:
         return None
     if whole[1 : 1 + len(plain)] != plain:
@@ -45,8 +44,15 @@ def first_id(tokenizer: Tokenizer) -> int | None:
     return int(whole[0])
 
 
-def _fault(error: BaseException) -> BaseException:
-    # A panic in the library's Rust is no Exception, yet it is only this file's fault.
-    if isinstance(error, Exception) or type(error).__name__ == "PanicException":
-        return CheckpointError(f"tokenizer.json: {error!s:.300}")
-    return error
+@contextmanager
+def guarded(what: str) -> Iterator[None]:
+    """Whatever the library raises is the file's fault: `CheckpointError`."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except BaseException as error:
+        # A panic in the library's Rust is no Exception, yet it stops nothing but this file.
+        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+            raise CheckpointError(f"{what} is broken: {error!s:.300}") from None
+        raise
