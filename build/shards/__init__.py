@@ -7,6 +7,7 @@ embedding, the head, the tokenizer and a manifest that pins all of it by sha256:
 
     source.py       what a model is read from, whatever its files
     huggingface.py  a folder of safetensors, config.json and tokenizer.json
+    gguf.py         a GGUF file, its tokenizer and chat template included
     quantise.py     int4 blocks of 32 weights, and back
     rope.py         rotary position tables
     layout.py       which bytes lie where in a weights file; how int4 is expanded to fp32

@@ -28,7 +28,7 @@ TEXT = (
     "A letter came from the sea; nobody knows who sent it, and nobody asked. It's only paper.",
     "When the door closed, seven birds flew over the house and the children counted them: 1 2 3.",
     "In the year 1984 there were 250 houses here, 17 shops, and one school with three teachers.",
-    "She said it's raining, they're late, we've lost the keys and I'll never find another way home.",
+    "She said it's raining, they're late, we've lost the keys and I'll never find a way home.",
     "Le café est fermé, mais la boulangerie au coin reste ouverte jusqu'à midi. Größe und Straße.",
     "Быстрая лиса прыгает через ленивую собаку. 东京是日本的首都。 مرحبا بالعالم. नमस्ते दुनिया",
     "def answer(question):\n    return question.strip() + '?'\n\n\tif x >= 10:  # a comment\n",
