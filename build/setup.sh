@@ -3,7 +3,7 @@
 # the locked packages of both languages and finds or installs Chromium. Each step leaves a stamp
 # in .make/ and is skipped until what it depends on changes.
 #
-#   build/setup.sh python | node | chromium
+#   build/setup.sh python | node | chromium | oracle
 set -eu
 cd "$(dirname "$0")/.."
 mkdir -p .make
@@ -50,6 +50,17 @@ setup_python() {
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
         --no-build-isolation -e .
     echo "$want" >.make/python
+}
+
+# What our numbers are compared with: heavy, and not needed to run anything. Tests that miss it say
+# so and are skipped.
+setup_oracle() {
+    want=$(cat build/oracle.txt | sha256sum)
+    if stamp_is oracle "$want"; then return; fi
+    say "Installing PyTorch, transformers and a second model builder (for comparison only)"
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --progress-bar on \
+        --only-binary :all: -r build/oracle.txt
+    echo "$want" >.make/oracle
 }
 
 setup_node() {
