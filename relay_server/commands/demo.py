@@ -32,6 +32,7 @@ def demo(
     engine: Literal["auto", "webgpu", "wasm"] = "auto",
     path: Literal["auto", "webrtc", "relay"] = "auto",
     model: str = "",
+    models: Annotated[Path | None, Parameter(show_default=False)] = None,
     json_file: Annotated[Path | None, Parameter(name="--json")] = None,
 ) -> None:
     """Run a whole network on this machine: a relay, browser tabs, native nodes.
@@ -57,13 +58,17 @@ def demo(
     path
         How nodes reach each other.
     model
-        Name of a model in dist/models. Default: the first.
+        Name of a model, as `kwaainet model list` has it. Default: the first.
+    models
+        Directory of models. Default: where `kwaainet model add` puts them.
     json_file
         Write what was measured to this file.
     """
     if tabs < 1 or native < 0:
         raise LocalError("the demo needs at least one tab")
-    options = DemoOptions(tabs=tabs, native=native, engine=engine, path=path, model=model)
+    options = DemoOptions(
+        tabs=tabs, native=native, engine=engine, path=path, model=model, models=models
+    )
     if headless or not _has_display():
         asyncio.run(_headless(options, prompt, max_new_tokens, json_file))
     else:

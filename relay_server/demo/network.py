@@ -8,6 +8,7 @@ import sys
 import tempfile
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
@@ -31,6 +32,8 @@ class DemoOptions:
     engine: Literal["auto", "webgpu", "wasm"] = "auto"
     path: Literal["auto", "webrtc", "relay"] = "auto"
     model: str = ""
+    models: Path | None = None
+    """Directory of models; None: the relay's own default."""
     max_blocks: int | None = None
     """For each node; None shares the model evenly."""
 
@@ -49,7 +52,7 @@ class DemoNetwork:
         self.visitors: list[Visitor] = []
 
     async def __aenter__(self) -> DemoNetwork:
-        cdn, models = default_cdn(), default_models()
+        cdn, models = default_cdn(), self.options.models or default_models()
         if cdn is None or models is None or not (cdn / "sovereign-ai.js").exists():
             raise LocalError("the browser files are not built yet; run `make build` first")
         settings = RelaySettings(host="127.0.0.1", port=0, cdn=cdn, models=models)
