@@ -33,13 +33,19 @@ STDLIB_LEFT_OUT = """
 _pydatetime _pyio _pylong _pyrepl _ssl antigravity argparse bdb cProfile calendar cmd code
 colorsys compileall configparser csv ctypes curses dbm difflib doctest email filecmp fileinput
 ftplib getopt getpass gettext graphlib html http imaplib mailbox mimetypes modulefinder
-multiprocessing netrc nturl2path optparse pdb pickletools platform plistlib poplib pprint profile
+multiprocessing netrc nturl2path optparse pdb pickletools platform plistlib poplib profile
 pstats pty py_compile pyclbr pydoc pydoc_data quopri rlcompleter runpy sched shelve shlex site-
 packages smtplib socketserver sqlite3 sre_compile sre_constants sre_parse stringprep
 symtable tabnanny tarfile test this timeit tomllib trace tracemalloc tty turtle unittest venv
 wave webbrowser wsgiref xml xmlrpc zipapp zoneinfo __hello__ __phello__ _strptime _markupbase
 _sysconfigdata__emscripten_wasm32-emscripten
 """
+SITE_LATER = ("jinja2", "markupsafe")
+"""Packages that few starts need: unpacked when something imports them."""
+SITE_LEFT_OUT = ("jinja2/constants", "jinja2/debug", "jinja2/meta", "jinja2/nativetypes")
+EXTENSION = "-emscripten.so"
+"""A wheel for another system serves too, where its extension module only makes it quicker."""
+
 STDLIB_KEPT_ENCODINGS = frozenset({"__init__", "aliases", "ascii", "cp437", "latin_1", "utf_8"})
 PARTS_LEFT_OUT = (
     "asyncio/__main__",
@@ -79,25 +85,43 @@ def pack_stdlib(original: bytes) -> bytes:
 
 
 def pack_site(wheels: Iterable[bytes]) -> bytes:
-    """Wheels laid over each other, as a bundle: modules, and extension modules as files."""
+    """Wheels laid over each other, as a bundle: modules, and extension modules as files; under
+    "later" the bundles of packages by name, packed each for itself."""
     files: dict[str, bytes] = {}
     for wheel in wheels:
         with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
             files.update((name, archive.read(name)) for name in archive.namelist())
-    return pack_node({name: data for name, data in files.items() if name.endswith((".py", ".so"))})
+    kept = {
+        name: data
+        for name, data in files.items()
+        if name.endswith((".py", EXTENSION)) and not name.startswith(SITE_LEFT_OUT)
+    }
+    later = {}
+    for package in SITE_LATER:
+        names = [name for name in kept if name.startswith(f"{package}/")]
+        modules = _modules({name: kept.pop(name) for name in names})
+        bare = {name: (many, _without_lines(code)) for name, (many, code) in modules.items()}
+        later[package] = marshal.dumps(bare)
+    return marshal.dumps(_bundle(kept) | {"later": later})
 
 
 def pack_node(files: dict[str, bytes]) -> bytes:
     """Modules by their path, as a bundle: what loader/worker/prelude.py installs."""
+    return marshal.dumps(_bundle(files))
+
+
+def _bundle(files: dict[str, bytes]) -> dict[str, Any]:
+    others = {name: data for name, data in sorted(files.items()) if not name.endswith(".py")}
+    return {"modules": _modules(files), "files": others}
+
+
+def _modules(files: dict[str, bytes]) -> dict[str, tuple[bool, types.CodeType]]:
     modules: dict[str, tuple[bool, types.CodeType]] = {}
-    others: dict[str, bytes] = {}
     for name, data in sorted(files.items()):
-        if not name.endswith(".py"):
-            others[name] = data
-            continue
-        module = name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-        modules[module] = (name.endswith("__init__.py"), _compile(name, data))
-    return marshal.dumps({"modules": modules, "files": others})
+        if name.endswith(".py"):
+            module = name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+            modules[module] = (name.endswith("__init__.py"), _compile(name, data))
+    return modules
 
 
 def _wanted(name: str) -> bool:

@@ -47,6 +47,7 @@ class _Bundled(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def __init__(self) -> None:
         self.modules: Bundle = {}
+        self.later: dict[str, bytes] = {}
         self.folder = site.getsitepackages()[0]
 
     def find_spec(
@@ -55,6 +56,9 @@ class _Bundled(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         path: Sequence[str] | None = None,
         target: types.ModuleType | None = None,
     ) -> importlib.machinery.ModuleSpec | None:
+        packed = self.later.pop(fullname, None)
+        if packed is not None:
+            self.modules.update(marshal.loads(packed))  # noqa: S302  (pinned, as in `install`)
         if fullname not in self.modules:
             return None
         is_package, _ = self.modules[fullname]
@@ -80,6 +84,7 @@ def install(bundles: typing.Any) -> None:
     for bundle in bundles:
         content = marshal.loads(bundle.to_bytes())  # noqa: S302  (pinned by its hash)
         _bundled.modules.update(content["modules"])
+        _bundled.later.update(content.get("later", {}))
         for name, data in content["files"].items():
             path = os.path.join(_bundled.folder, name)
             os.makedirs(os.path.dirname(path), exist_ok=True)

@@ -12,7 +12,7 @@ import { runtimeTable } from './runtime_files';
 
 const HASH_BYTES = 64;
 /** Raised whenever what is imported before the snapshot changes. */
-const RECIPE = 1;
+const RECIPE = 2;
 
 export class Snapshot {
   private readonly box = new Box('kwaainet-snapshot');

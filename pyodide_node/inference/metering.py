@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from jinja2.runtime import Undefined
 
-__all__ = ["MAX_TEXT", "Meter", "TooMuch", "metered"]
+__all__ = ["CALL", "MAX_TEXT", "Meter", "TooMuch", "metered"]
 
 MAX_TEXT: Final = 1 << 20
 """Characters of one text: twice what a context of 128k tokens holds."""
@@ -23,6 +23,8 @@ MAX_STEPS: Final = 2_000_000
 second or two."""
 MAX_PRINTED: Final = 4 * MAX_TEXT
 """Characters printed in all, into variables and macros too."""
+CALL: Final = 10
+"""Steps of any call."""
 MAX_BITS: Final = 4096
 MAX_DEPTH: Final = 32
 MAX_WIDTH: Final = 64
@@ -184,7 +186,7 @@ def metered(meter: Meter, name: str, function: Callable[..., Any]) -> Callable[.
     @wraps(function)
     def paying(*args: Any, **kwargs: Any) -> Any:
         given = args[passed:]
-        meter.spend(1)
+        meter.spend(CALL)
         if name in _CHEAP.split():
             for argument in given:
                 meter.touch(argument)

@@ -17,7 +17,7 @@ from jinja2.tests import TESTS
 from jinja2.utils import Namespace
 
 from pyodide_node.errors import ConfigError
-from pyodide_node.inference.metering import MAX_TEXT, Meter, TooMuch, metered
+from pyodide_node.inference.metering import CALL, MAX_TEXT, Meter, TooMuch, metered
 
 __all__ = ["Sandbox"]
 
@@ -152,8 +152,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             self.meter.method(owner, __obj.__name__, args, given)
         elif __obj is dict or __obj is Namespace:
             self.meter.weigh(list(args))
-        else:
-            self.meter.spend(1)
+        self.meter.spend(CALL)
         self._calls += 1
         try:
             result = super().call(__context, __obj, *args, **kwargs)

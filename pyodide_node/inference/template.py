@@ -17,13 +17,10 @@ from jinja2.ext import Extension, LoopControlExtension
 from jinja2.parser import Parser
 
 from pyodide_node.errors import ConfigError, ManifestError
-from pyodide_node.inference.metering import TooMuch
+from pyodide_node.inference.metering import CALL, TooMuch
 from pyodide_node.inference.sandbox import Sandbox
 
 __all__ = ["BoundedTemplate"]
-
-_PAYING: Final = 10
-"""Steps that counting steps takes itself."""
 
 _STATEMENTS: Final = (
     *(nodes.Assign, nodes.AssignBlock, nodes.Break, nodes.CallBlock, nodes.Continue),
@@ -105,7 +102,7 @@ class _Rewriting:
             case nodes.For() | nodes.Macro() | nodes.CallBlock():
                 node.body.insert(0, _spending(node, weight))
                 if isinstance(node, nodes.For) and node.test is not None:
-                    paid = _call(node, "spend", nodes.Const(_PAYING + weight))
+                    paid = _call(node, "spend", nodes.Const(CALL + weight))
                     node.test = nodes.And(paid, node.test, lineno=node.lineno)
             case nodes.Concat():
                 return _call(node, "joined", *node.nodes)
@@ -130,7 +127,7 @@ class _Rewriting:
 
 
 def _spending(at: nodes.Node, cost: int) -> nodes.Node:
-    return nodes.ExprStmt(_call(at, "spend", nodes.Const(_PAYING + cost)), lineno=at.lineno)
+    return nodes.ExprStmt(_call(at, "spend", nodes.Const(CALL + cost)), lineno=at.lineno)
 
 
 def _call(at: nodes.Node, name: str, *args: nodes.Expr) -> nodes.Call:
