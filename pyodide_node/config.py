@@ -7,13 +7,17 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit, urlunsplit
 
-from pyodide_node.errors import ConfigError
+from pyodide_node.errors import ConfigError, ProtocolError
 from pyodide_node.mesh.paths import PathPolicy
+from pyodide_node.mesh.peer import key_of_did
 
 __all__ = ["EnginePreference", "NodeConfig", "ResourceLimits", "Service"]
 
 Service = Literal["compute", "storage", "identity", "carbon"]
 EnginePreference = Literal["auto", "webgpu", "wasm", "wasm-int4"]
+
+UPLOAD = 4.0
+"""A third of what a line of 100 Mbit/s could give."""
 
 _LARGEST = 1 << 20
 """Megabytes: a terabyte; more is a typing error."""
@@ -55,7 +59,14 @@ class NodeConfig:
     relays: tuple[str, ...] = ()
     """WebSocket URLs, the first that answers is used; none: the node works alone."""
     sources: tuple[str, ...] = ()
-    """Base URLs of model folders, each ending in "/"; see inference/catalog.py."""
+    """Base URLs of model folders, each ending in "/", the first first; see
+    inference/catalog.py."""
+    gateways: tuple[str, ...] = ()
+    """IPFS gateways, as https://host: asked for what no source has."""
+    publisher: str = ""
+    """did:key that must have signed the model; "": anybody may have, or nobody."""
+    upload: float = UPLOAD
+    """Megabytes a second, at most, of model files given to other nodes; 0 gives none."""
     model: str = ""
     """Name or id of the model to serve; "" is the first that the sources list."""
     services: frozenset[Service] = frozenset({"compute"})
@@ -76,7 +87,10 @@ class NodeConfig:
         services = _services(attributes.get("services", "compute"))
         return cls(
             relays=(relay_url(relay),),
-            sources=(cdn.rstrip("/") + "/models/",),
+            sources=(cdn.rstrip("/") + "/models/", *_urls("mirrors", attributes)),
+            gateways=_urls("ipfs-gateways", attributes),
+            publisher=_publisher(attributes.get("publisher", "")),
+            upload=_upload(attributes.get("upload", "")),
             model=attributes.get("model", "").strip(),
             services=services,
             limits=ResourceLimits.parse(attributes.get("max-resources", "")),
@@ -105,6 +119,42 @@ def models_url(address: str) -> str:
     """The models folder that a relay serves. Raises ConfigError."""
     parts = urlsplit(relay_url(address))
     return urlunsplit((parts.scheme.replace("ws", "http"), parts.netloc, "/models/", "", ""))
+
+
+def folder_url(setting: str, address: str) -> str:
+    """An http(s) URL that ends in "/". Raises ConfigError."""
+    try:
+        parts = urlsplit(address)
+        named = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        named = False
+    if not named:
+        raise _wrong(setting, address, "write it as https://mirror.example.org/models/")
+    return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/") + "/", "", ""))
+
+
+def _urls(setting: str, attributes: Mapping[str, str]) -> tuple[str, ...]:
+    listed = (part.strip() for part in attributes.get(setting, "").split(","))
+    return tuple(folder_url(setting, part) for part in listed if part)
+
+
+def _publisher(text: str) -> str:
+    did = text.strip()
+    if did:
+        try:
+            key_of_did(did)
+        except ProtocolError:
+            raise _wrong("publisher", did, "write a did:key of an Ed25519 key") from None
+    return did
+
+
+def _upload(text: str) -> float:
+    if not text.strip():
+        return UPLOAD
+    number = _number(text.strip(), 0, _LARGEST)
+    if number is None:
+        raise _wrong("upload", text, "write megabytes a second, 0 for none")
+    return float(number)
 
 
 def _services(text: str) -> frozenset[Service]:

@@ -8,17 +8,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyodide_node import __version__
-from pyodide_node.budget import MEGABYTE, RUNTIME_STORAGE, Budget, Reservation
+from pyodide_node.budget import MEGABYTE, Budget, Reservation
 from pyodide_node.config import NodeConfig, ResourceLimits
 from pyodide_node.errors import KwaaiNetError, LocalError
 from pyodide_node.hosts.base import BlobReader, Buffer, Ends, Host
 from pyodide_node.inference.asker import Answer, Asker
-from pyodide_node.inference.catalog import BlobFetcher, Catalog, Model
+from pyodide_node.inference.catalog import Catalog, Model
+from pyodide_node.inference.delivery import Delivery
 from pyodide_node.inference.generation import Chunk, InferenceRequest
 from pyodide_node.inference.holding import Holding
 from pyodide_node.inference.presence import Presence
 from pyodide_node.inference.private import KeyKeeper, unlocking
 from pyodide_node.inference.serving import Serving
+from pyodide_node.inference.sources import SourceKind
+from pyodide_node.inference.storage import Storage
 from pyodide_node.mesh.mesh import Mesh
 from pyodide_node.mesh.paths import Path
 from pyodide_node.mesh.peer import did_key, peer_id
@@ -81,12 +84,13 @@ class KwaaiNetCore:
         self._keeper = KeyKeeper(host, self._mesh.send)
         self._model: Model | None = None
         self._work: _Work | None = None
-        self._fetch: BlobFetcher | None = None
+        self._fetch: Delivery | None = None
         self._read: BlobReader | None = None
         self._ends: Ends | None = None
         self._ends_memory: Reservation | None = None
         self._ends_loading = asyncio.Lock()
-        self._storage_used = 0
+        self._storage = Storage(host, self.budget, self._evicted)
+        self._enforcing: asyncio.Future[None] | None = None
         self.state = "starting"
 
     @property
@@ -118,23 +122,22 @@ class KwaaiNetCore:
         self.state = "loading"
         self._progress("model", "Looking for the model", None)
         model = await self._catalog.find(name)
-        self._storage_used = sum((await self._host.store.held()).values())
-        if self._host.store.persistent:
-            self._storage_used += RUNTIME_STORAGE[self._host.kind]
+        await self._storage.open()
         self._model = model
         self._mesh.subscribe(bytes.fromhex(model.id))
         if self._config.relays:
             await self._hear_of_others()
-        done = 0
-
-        def progress(size: int) -> None:
-            nonlocal done
-            done += size
-            self._progress("model", f"Loading {model.manifest.name}: {done / 1e6:.1f} MB", None)
-
-        self._fetch = BlobFetcher(
-            self._host.store, model, may_keep=self._may_keep, kept=self._kept, progress=progress
+        self._fetch = Delivery(
+            self._host,
+            model,
+            self._storage,
+            mesh=self._mesh if self._config.path != "relay" else None,
+            gateways=self._config.gateways,
+            rate=self._config.upload * MEGABYTE,
+            busy=lambda: self._work is not None and self._work.serving.busy,
+            progress=self._fetching,
         )
+        await self._fetch.start()
         self._read = self._fetch
         if model.manifest.private:
             self._progress("model", "Asking the model's keeper for its key", None)
@@ -142,7 +145,7 @@ class KwaaiNetCore:
             self._read = unlocking(self._host, model.manifest, key, self._fetch)
         # A node can always ask: the ends' memory is set aside before blocks take the rest.
         self._ends_memory = self.budget.reserve(self._ends_size(model), "embedding and head")
-        self._work = work = self._make_work(model, self._read)
+        self._work = work = self._make_work(model, self._fetch, self._read)
         work.serving.start()  # for this node's own answers too
         if "compute" in self._config.services:
             await work.presence.start()
@@ -159,7 +162,7 @@ class KwaaiNetCore:
 
     async def status(self) -> dict[str, Any]:
         """The node's state as JSON for pages and command lines."""
-        model, relay, work = self._model, self._mesh.relay, self._work
+        model, relay, work, fetch = self._model, self._mesh.relay, self._work, self._fetch
         limits = self.budget.limits
         return {
             "state": self.state,
@@ -194,7 +197,7 @@ class KwaaiNetCore:
                 },
                 "storage": {
                     "limit": limits.storage,
-                    "used": round(self._storage_used / MEGABYTE, 1),
+                    "used": round(self._storage.used / MEGABYTE, 1),
                     "persistent": self._host.store.persistent,
                 },
             },
@@ -202,7 +205,9 @@ class KwaaiNetCore:
                 "tokens": work.serving.totals.tokens if work else 0,
                 "sessions": work.serving.totals.sessions if work else 0,
             },
-            "downloaded": self._fetch.downloaded if self._fetch else 0,
+            "downloaded": sum(fetch.downloaded.values()) if fetch else 0,
+            "sources": fetch.downloaded if fetch else {},
+            "seeded": fetch.seeded if fetch else 0,
         }
 
     def set_limits(self, limits: ResourceLimits) -> None:
@@ -210,10 +215,13 @@ class KwaaiNetCore:
         self.budget.set_limits(limits)
         if self._work is not None:
             self._work.presence.limits_changed()
+        self._enforcing = asyncio.ensure_future(self._lower_storage())
         self._changed()
 
     async def close(self) -> None:
         self.state = "stopped"
+        if self._enforcing is not None:
+            await self._enforcing
         if self._work is not None:
             await self._work.presence.close()
             await self._work.serving.close()
@@ -221,6 +229,8 @@ class KwaaiNetCore:
         if self._ends is not None:
             await self._ends.close()
         await self._keeper.close()
+        if self._fetch is not None:
+            await self._fetch.close()
         await self._mesh.close()
         self._changed()
 
@@ -241,22 +251,32 @@ class KwaaiNetCore:
                 self._ends = await self._host.engine.load_ends(model.manifest, read)
         return model, self._ends
 
-    def _make_work(self, model: Model, read: BlobReader) -> _Work:
+    def _make_work(self, model: Model, fetch: Delivery, read: BlobReader) -> _Work:
         host, mesh, config = self._host, self._mesh, self._config
-        holding = Holding(host, self.budget, model, read, config.max_blocks)
+        holding = Holding(
+            host, self.budget, model, read, config.max_blocks, prepare=fetch.bring_span
+        )
         serving = Serving(host, mesh, self.budget, model, holding)
-        presence = Presence(host, mesh, config, model, holding, serving, self._changed)
+        presence = Presence(host, mesh, config, model, holding, serving, fetch, self._changed)
         return _Work(holding, serving, presence, Asker(host, mesh, self.budget, holding))
 
     def _ends_size(self, model: Model) -> int:
         manifest = model.manifest
         return manifest.head_bytes(self._host.engine.variant) + manifest.embed.bytes
 
-    def _may_keep(self, size: int) -> bool:
-        return self._storage_used + size <= self.budget.limits.storage * MEGABYTE
+    def _fetching(self, done: int, total: int, kinds: dict[SourceKind, int]) -> None:
+        assert self._model is not None
+        whence = ", ".join(name for name, size in kinds.items() if size)
+        text = f"Loading {self._model.manifest.name}: {done / 1e6:.1f} of {total / 1e6:.1f} MB"
+        self._progress("model", f"{text} ({whence})" if whence else text, done / total)
 
-    def _kept(self, size: int) -> None:
-        self._storage_used += size
+    def _evicted(self) -> None:
+        if self._work is not None:
+            self._work.presence.storage_changed()
+
+    async def _lower_storage(self) -> None:
+        await self._storage.enforce()
+        self._changed()
 
     async def _hear_of_others(self) -> None:
         """Give the relay a moment, so that the first span chosen is one that is needed."""
@@ -269,6 +289,8 @@ class KwaaiNetCore:
     def _received(self, peer: bytes, message: Message, payload: Buffer, path: Path) -> None:
         if isinstance(message, KeyRequest | KeyReply):
             self._keeper.take(peer, message)
+        if self._fetch is not None:
+            self._fetch.take(peer, message, payload, path)
         if self._work is None:
             return
         match message:
@@ -289,6 +311,8 @@ class KwaaiNetCore:
         self._changed()
 
     def _peer_left(self, peer: bytes) -> None:
+        if self._fetch is not None:
+            self._fetch.peer_left(peer)
         if self._work is not None:
             self._work.serving.peer_left(peer)
             self._work.asker.peer_left(peer)

@@ -1,16 +1,20 @@
 /**
- * Blobs by hash in Cache Storage, small values in IndexedDB. Blobs are checked whenever they are
- * read and never enter Python's memory. What is full or denied is simply not kept.
+ * Pieces by hash in Cache Storage, small values in IndexedDB. Pieces are checked whenever they are
+ * read; files made of them never enter Python's memory. What is full or denied is not kept.
  */
 
 import { Box } from './box';
 import { bytesOf, type PythonBytes } from './buffers';
 import { entries, read, remove, write } from './database';
-import { download } from './download';
+import { download, stream } from './download';
 import { NodeError } from './errors';
 import { sha256 } from './hash';
+import { cut, type Piece, total } from './pieces';
 
-/** Of a held blob; `used` orders them, so that the least recently used can go first. */
+/** Pieces that may wait to be checked and written. */
+const WRITING = 4;
+
+/** Of a held piece; `used` orders them, so that the least recently used can go first. */
 interface Held {
   bytes: number;
   used: number;
@@ -19,6 +23,11 @@ interface Held {
 export class Store {
   private readonly box = new Box('kwaainet-blobs');
   private readonly held = new Map<string, Held>();
+  /** Pieces that are not kept, until their file is joined. */
+  private readonly loose = new Map<string, ArrayBuffer>();
+  private readonly pulls = new Map<number, AbortController>();
+  /** URLs that gave something wrong. */
+  private readonly suspects = new Set<string>();
   private readonly values = new Map<string, Uint8Array<ArrayBuffer>>();
   private clock = 0;
 
@@ -36,12 +45,69 @@ export class Store {
     return download(url, limit, { cache: 'no-cache' });
   }
 
+  /** Whether the piece is here, kept or loose. */
   has(hash: string): boolean {
-    return this.held.has(hash);
+    return this.held.has(hash) || this.loose.has(hash);
+  }
+
+  /**
+   * Pieces (JSON of Piece[]) that lie one behind the other from byte `offset` of `url` on; -1: they
+   * are all of it. `got` is told of each; true if no more came than was asked for.
+   *
+   * Raises IntegrityError, Unreachable. `cancel(id)` ends it, and `got` is told nothing more.
+   */
+  async pull(
+    id: number,
+    url: string,
+    offset: number,
+    pieces: string,
+    keep: boolean,
+    got: (hash: string, kept: boolean) => void,
+  ): Promise<boolean> {
+    const wanted = JSON.parse(pieces) as Piece[];
+    const abort = new AbortController();
+    this.pulls.set(id, abort);
+    const range: [number, number] | undefined =
+      offset < 0 ? undefined : [offset, offset + total(wanted) - 1];
+    try {
+      return await stream(url, { cache: this.cache(url, keep), range, abort }, async (answer) => {
+        const skip = range && answer.whole ? offset : 0;
+        // Pieces are checked and written while the next ones come: what the browser holds unread
+        // when a connection breaks is lost.
+        const writing: Promise<void>[] = [];
+        try {
+          for await (const [hash, bytes] of cut(answer.chunks, skip, wanted)) {
+            const written = this.accept(url, hash, bytes, keep).then((kept) => {
+              if (this.pulls.has(id)) got(hash, kept);
+            });
+            written.catch(() => {}); // it is awaited, but not at once
+            if (writing.push(written) > WRITING) await writing[writing.length - WRITING];
+          }
+        } finally {
+          await Promise.all(writing);
+        }
+        if (writing.length < wanted.length) throw new NodeError('Unreachable', `${url} broke off`);
+        return !(range && answer.whole);
+      });
+    } finally {
+      this.pulls.delete(id);
+    }
+  }
+
+  cancel(id: number): void {
+    this.pulls.get(id)?.abort();
+    this.pulls.delete(id);
+  }
+
+  /** A piece that a peer sent. Raises IntegrityError. */
+  async take(hash: string, piece: PythonBytes, keep: boolean): Promise<boolean> {
+    return this.accept('what a peer sent', hash, bytesOf(piece), keep);
   }
 
   /** Null when absent or damaged. */
-  async load(hash: string, size: number): Promise<ArrayBuffer | null> {
+  async read(hash: string, size: number): Promise<ArrayBuffer | null> {
+    const loose = this.loose.get(hash);
+    if (loose) return loose;
     if (!this.held.has(hash)) return null;
     const bytes = await this.box.get(hash);
     if (bytes?.byteLength === size && (await sha256(bytes)) === hash) {
@@ -52,18 +118,26 @@ export class Store {
     return null;
   }
 
-  /** Raises IntegrityError, Unreachable. */
-  async download(url: string, hash: string, size: number, keep: boolean): Promise<ArrayBuffer> {
-    const bytes = await this.verified(url, hash, size, 'default').catch((error) => {
-      // A cache on the way may be damaged: ask past it, once.
-      if (error.name !== 'IntegrityError') throw error;
-      return this.verified(url, hash, size, 'reload');
-    });
-    if (keep && this.persistent && (await this.box.put(hash, bytes))) this.touch(hash, size);
-    return bytes;
+  /** The file of these pieces (JSON of Piece[]); null when one is absent or damaged. */
+  async join(list: string): Promise<ArrayBuffer | null> {
+    const pieces = JSON.parse(list) as Piece[];
+    const whole = pieces.length === 1 ? null : new Uint8Array(total(pieces));
+    let file: ArrayBuffer | null = null;
+    let at = 0;
+    for (const [hash, size] of pieces) {
+      const piece = await this.read(hash, size);
+      if (!piece) return null;
+      if (whole) whole.set(new Uint8Array(piece), at);
+      else file = piece;
+      at += size;
+    }
+    for (const [hash] of pieces) this.loose.delete(hash);
+    return whole ? whole.buffer : file;
   }
 
   async drop(hash: string): Promise<void> {
+    this.loose.delete(hash);
+    if (!this.held.has(hash)) return;
     this.held.delete(hash);
     await this.box.drop(hash);
     await remove('blobs', hash).catch(() => {}); // recalled as absent at the next start
@@ -89,18 +163,29 @@ export class Store {
     );
   }
 
-  private async verified(
-    url: string,
+  /** Checks a piece and stores it; whether it was kept. */
+  private async accept(
+    what: string,
     hash: string,
-    size: number,
-    cache: RequestCache,
-  ): Promise<ArrayBuffer> {
-    const bytes = await download(url, size, { cache }).catch((error) => {
-      if (error.name !== 'StoreError') throw error;
-      throw new NodeError('IntegrityError', `${url} is larger than it should be`, error);
-    });
-    if (bytes.byteLength === size && (await sha256(bytes)) === hash) return bytes;
-    throw new NodeError('IntegrityError', `${url} is not what its hash says`);
+    bytes: Uint8Array<ArrayBuffer>,
+    keep: boolean,
+  ): Promise<boolean> {
+    if ((await sha256(bytes)) !== hash) {
+      this.suspects.add(what);
+      throw new NodeError('IntegrityError', `${what} is not what its hash says`);
+    }
+    if (keep && this.persistent && (await this.box.put(hash, bytes))) {
+      this.touch(hash, bytes.byteLength);
+      return true;
+    }
+    this.loose.set(hash, bytes.buffer);
+    return false;
+  }
+
+  /** What is kept here need not lie in the browser's cache too; what was damaged may be there. */
+  private cache(url: string, keep: boolean): RequestCache {
+    if (this.suspects.delete(url)) return 'reload';
+    return keep && this.persistent ? 'no-store' : 'default';
   }
 
   private touch(hash: string, bytes: number): void {

@@ -27,11 +27,13 @@ __all__ = [
     "Clock",
     "Ends",
     "Engine",
+    "Got",
     "Host",
     "HostKind",
     "Keys",
     "PeerConnection",
     "PeerEvents",
+    "Pieces",
     "RelaySocket",
     "Signal",
     "Span",
@@ -40,6 +42,10 @@ __all__ = [
 ]
 
 Buffer = bytes | bytearray | memoryview
+Pieces = Sequence[tuple[str, int]]
+"""(sha256 in hex, bytes) of each, in order."""
+Got = Callable[[str, bool], None]
+"""Told the sha256 of a piece that has come, and whether it was kept."""
 HostKind = Literal["tab", "native", "simulated"]
 
 
@@ -174,7 +180,11 @@ class Transport(Protocol):
 
 
 class Store(Protocol):
-    """Content by hash, and small values by name. Without storage it keeps things in memory."""
+    """Pieces by hash, and small values by name. Without storage it keeps things in memory.
+
+    A piece is a file, or what one hash covers of it (see inference/pieces.py). What may not or
+    cannot be kept waits in memory until it is joined or dropped: it is *loose*.
+    """
 
     @property
     def persistent(self) -> bool:
@@ -183,24 +193,37 @@ class Store(Protocol):
     async def fetch(self, url: str, limit: int) -> bytes:
         """GET a small resource of at most `limit` bytes. Raises Unreachable, StoreError."""
 
-    async def has(self, sha256: str) -> bool: ...
+    async def has(self, sha256: str) -> bool:
+        """Whether the piece is here, kept or loose."""
 
-    async def load(self, sha256: str, size: int) -> Any | None:
-        """A held blob, checked against its hash again; None when absent or damaged (and then
-        it is dropped). The value is opaque: bytes on CPython, an ArrayBuffer in a tab, so that
-        weights never enter Python's memory there. Only the host's own engine reads it."""
+    async def pull(
+        self, url: str, offset: int | None, pieces: Pieces, *, keep: bool, got: Got
+    ) -> bool:
+        """GET pieces that lie one behind the other from byte `offset` of a file on; None: the
+        pieces are all of it. Each is checked, stored and told to `got` while the next one comes:
+        what an answer brought before it broke off stays.
 
-    async def download(self, url: str, sha256: str, size: int, *, keep: bool) -> Any:
-        """GET a blob, check size and hash, and keep it if `keep`. Returns as `load`.
-
-        Raises IntegrityError when the content is not what the hash says, Unreachable when the
-        URL does not answer. A full or denied storage is no error: the blob is then not kept.
+        Returns whether no more was sent than was asked for: False of a server that knows no
+        ranges. Raises IntegrityError at the first piece that is not what its hash says, and
+        Unreachable when the URL does not answer, stalls, or ends early.
         """
+
+    async def take(self, sha256: str, piece: Buffer, *, keep: bool) -> bool:
+        """Store a piece that a peer sent; whether it was kept. Raises IntegrityError."""
+
+    async def read(self, sha256: str, size: int) -> bytes | None:
+        """A piece, checked against its hash again; None when absent or damaged (and dropped)."""
+
+    async def join(self, pieces: Pieces) -> Any | None:
+        """The file of these pieces, each checked again; None when one is absent or damaged (and
+        dropped). Loose ones are dropped then. The value is opaque: bytes on CPython, an
+        ArrayBuffer in a tab, so that weights never enter Python's memory there. Only the host's
+        own engine reads it."""
 
     async def drop(self, sha256: str) -> None: ...
 
     async def held(self) -> dict[str, int]:
-        """Every held blob's size in bytes, by hash, least recently used first."""
+        """The size in bytes of every piece that is kept, by hash, least recently used first."""
 
     async def get(self, name: str) -> bytes | None: ...
 

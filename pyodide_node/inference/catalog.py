@@ -8,32 +8,28 @@ that the manifest pins.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
 
 from pyodide_node.errors import (
-    IntegrityError,
     KwaaiNetError,
     ManifestError,
     RemoteError,
     StoreError,
     UnknownModel,
-    Unreachable,
 )
 from pyodide_node.hosts.base import Store
 from pyodide_node.inference.manifest import Manifest, decode_manifest
 from pyodide_node.wire.malformed import MALFORMED
 
-__all__ = ["BlobFetcher", "Catalog", "Model"]
+__all__ = ["Catalog", "Model"]
 
 _INDEX_LIMIT = 1 << 20
 _MANIFEST_LIMIT = 1 << 20
-_TRIES = 2
-"""Per source: a damaged download is fetched once more before the source is given up."""
 
 
 class _IndexEntry(Struct, frozen=True):
@@ -107,51 +103,3 @@ class Catalog:
         sources = [source, *(other for other in self._sources if other != source)]
         folders = tuple(f"{one}{entry.name}/blobs/" for one in sources)
         return Model(decode_manifest(data), entry.id, folders)
-
-
-class BlobFetcher:
-    """Brings blobs of one model: from the store, else from each folder in turn, checked."""
-
-    def __init__(
-        self,
-        store: Store,
-        model: Model,
-        *,
-        may_keep: Callable[[int], bool],
-        kept: Callable[[int], None] = lambda size: None,
-        progress: Callable[[int], None] = lambda size: None,
-    ) -> None:
-        self._store = store
-        self._folders = model.folders
-        self._may_keep = may_keep
-        self._kept = kept
-        self._progress = progress
-        self.downloaded = 0
-        """Bytes that came over the network."""
-
-    async def __call__(self, sha256: str, size: int) -> Any:
-        """Raises IntegrityError or Unreachable when no source has it whole."""
-        held = await self._store.load(sha256, size)
-        if held is None:
-            held = await self._download(sha256, size)
-        self._progress(size)
-        return held
-
-    async def _download(self, sha256: str, size: int) -> Any:
-        problem: RemoteError = Unreachable("this model has no source", sha256=sha256)
-        for folder in self._folders:
-            for _ in range(_TRIES):
-                keep = self._may_keep(size)
-                try:
-                    blob = await self._store.download(folder + sha256, sha256, size, keep=keep)
-                except IntegrityError as error:
-                    problem = error
-                except Unreachable as error:
-                    problem = error
-                    break
-                else:
-                    self.downloaded += size
-                    if keep and await self._store.has(sha256):  # a full disk keeps nothing
-                        self._kept(size)
-                    return blob
-        raise problem

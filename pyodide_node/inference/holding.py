@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from pyodide_node.budget import MEGABYTE, Budget, Reservation
 from pyodide_node.errors import BudgetExceeded, KwaaiNetError
 from pyodide_node.hosts.base import BlobReader, Host, Span
 from pyodide_node.inference.catalog import Model
+from pyodide_node.inference.manifest import Variant
 from pyodide_node.inference.route import Offer
 
 __all__ = ["Holding"]
@@ -25,17 +27,29 @@ class _Loaded:
     memory: Reservation
 
 
+Prepare = Callable[[int, int, Variant], Awaitable[None]]
+"""Called with a span before it is loaded, so that its files come all at once."""
+
+
 class Holding:
     """Spans of one model. The first is the one announced; others fill gaps for this node's own
     answers. `lock` is held while spans change, and by whoever computes with one."""
 
     def __init__(
-        self, host: Host, budget: Budget, model: Model, read: BlobReader, max_blocks: int | None
+        self,
+        host: Host,
+        budget: Budget,
+        model: Model,
+        read: BlobReader,
+        max_blocks: int | None,
+        *,
+        prepare: Prepare | None = None,
     ) -> None:
         self._host = host
         self._budget = budget
         self._model = model
         self._read = read
+        self._prepare = prepare
         self._max_blocks = max_blocks
         self._loaded: list[_Loaded] = []
         self.lock = asyncio.Lock()
@@ -99,6 +113,8 @@ class Holding:
         """Raises BudgetExceeded, EngineError, IntegrityError, Unreachable."""
         weights = self._weights(last - first)
         what = f"blocks {first} to {last}"
+        if self._prepare is not None:
+            await self._prepare(first, last, self._host.engine.variant)
         with self._budget.reserved(weights * _LOADING, what):
             span = await self._host.engine.load_span(self._model.manifest, first, last, self._read)
         self._loaded.append(_Loaded(span, self._budget.reserve(weights, what)))

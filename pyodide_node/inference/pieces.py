@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pyodide_node.errors import IntegrityError
 from pyodide_node.inference.manifest import PIECE, Blob
 
-__all__ = ["cid", "dag_root", "describe", "piece_sizes", "pieces_of", "root_bytes"]
+__all__ = ["block_cid", "cid", "dag_root", "describe", "piece_sizes", "pieces_of", "root_bytes"]
 
 _RAW = b"\x01\x55\x12\x20"
 """CIDv1, raw, sha2-256 of 32 bytes."""
@@ -68,9 +68,12 @@ def pieces_of(root: bytes, blob: Blob) -> list[bytes]:
 
 def cid(blob: Blob) -> str:
     """The file's name on IPFS: a CIDv1 in base32."""
-    named = (
-        _RAW + bytes.fromhex(blob.sha256) if blob.dag is None else _DAG_PB + bytes.fromhex(blob.dag)
-    )
+    return block_cid(blob.dag or blob.sha256, root=blob.dag is not None)
+
+
+def block_cid(sha256: str, root: bool = False) -> str:
+    """The name on IPFS of one block: a piece, or the root that lists them."""
+    named = (_DAG_PB if root else _RAW) + bytes.fromhex(sha256)
     return "b" + base64.b32encode(named).decode().lower().rstrip("=")
 
 

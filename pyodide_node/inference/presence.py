@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import random
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pyodide_node.config import NodeConfig
 from pyodide_node.errors import KwaaiNetError
 from pyodide_node.hosts.base import Host
 from pyodide_node.inference.catalog import Model
+from pyodide_node.inference.delivery import Delivery
 from pyodide_node.inference.holding import Holding
 from pyodide_node.inference.placement import Served, choose_span, should_move
 from pyodide_node.inference.serving import Serving
@@ -25,6 +27,8 @@ that two do not fill the same gap."""
 
 _BACKOFF_LAST = 60.0
 """Seconds, at most, added to that after moves that failed."""
+_UNMEASURED = 1e-3
+"""The throughput of who serves nothing."""
 _BELIEVED = 16
 """Times as fast as itself that a node takes another to be: a GPU beside a phone."""
 
@@ -40,6 +44,7 @@ class Presence:
         model: Model,
         holding: Holding,
         serving: Serving,
+        delivery: Delivery,
         changed: Callable[[], None],
     ) -> None:
         self._host = host
@@ -48,7 +53,11 @@ class Presence:
         self._model = model
         self._holding = holding
         self._serving = serving
+        self._delivery = delivery
         self._changed = changed
+        self._announced = 0.0
+        self._seeds: list[tuple[int, int]] = []
+        self._stale = asyncio.Event()
         self._directory_changed = asyncio.Event()
         self._limits_changed = False
         self._backoff = 0.0
@@ -61,6 +70,7 @@ class Presence:
     async def start(self) -> None:
         """Load what the swarm needs most and fits. Raises BudgetExceeded, EngineError, …"""
         room = self._holding.require_room()
+        await self._announce_now()  # others that fetch now may swap with this node
         await self._holding.load(*self._chosen(room))
         await self._holding.measure()
         self._tasks = [
@@ -75,6 +85,11 @@ class Presence:
         """The visitor turned a cap: give back at once what is over it, and say the new speed."""
         self._limits_changed = True
         self._directory_changed.set()
+
+    def storage_changed(self) -> None:
+        """Files were evicted: say so if others had been told of them."""
+        if self._seeds != self._delivery.seeds():
+            self._stale.set()
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -96,24 +111,30 @@ class Presence:
 
     async def _announce(self) -> None:
         while True:
+            self._stale.clear()
             await self._announce_now()
-            await asyncio.sleep(ANNOUNCE_EVERY)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ANNOUNCE_EVERY):
+                    await self._stale.wait()
 
     async def _announce_now(self) -> None:
-        if self._holding.span is None:
-            return
-        first, last = self._holding.span
+        """Say what is served, if anything, and which files are here."""
+        first, last = self._holding.span or (0, 0)
+        self._seeds = self._delivery.seeds()
         announcement = Announcement(
             model=bytes.fromhex(self._model.id),
             first=first,
             last=last,
-            throughput=self._holding.throughput,
+            throughput=self._holding.throughput or _UNMEASURED,
             engine=self._host.engine.name,
             host=self._host.kind,
             free_positions=self._holding.free_positions(),
             region=self._config.region,
+            seeds=self._seeds,
         )
-        signed = await announce(self._host.keys, announcement, self._host.clock.wall())
+        # Two within a millisecond would have one number, and the second would be stale.
+        self._announced = max(self._host.clock.wall(), self._announced + 0.002)
+        signed = await announce(self._host.keys, announcement, self._announced)
         self._mesh.publish(signed)
         self._changed()
 
@@ -150,12 +171,11 @@ class Presence:
         return choose_span(self._model.manifest.blocks, room, self._others(), self._tie)
 
     async def _empty(self) -> None:
-        """Hold nothing, and say nothing of it."""
+        """Hold nothing, and say so."""
         async with self._holding.lock:
             self._serving.end_sessions()
             await self._holding.unload()
-        self._mesh.publish(None)
-        self._changed()
+        await self._announce_now()
 
     async def _move(self, target: tuple[int, int]) -> None:
         try:

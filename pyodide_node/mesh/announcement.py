@@ -21,8 +21,11 @@ ANNOUNCE_EVERY = 120.0
 _TTL = 330
 
 
+Run = tuple[Block, Block]
+
+
 class Announcement(Struct, frozen=True, array_like=True):
-    """This node runs blocks [first, last) of `model` for others."""
+    """This node runs blocks [first, last) of `model` for others; none while it fetches them."""
 
     model: Hash
     first: Block
@@ -35,6 +38,13 @@ class Announcement(Struct, frozen=True, array_like=True):
     """Positions of KV cache that new sessions may still claim."""
     region: Annotated[str, Meta(max_length=32)] = ""
     pledge: Annotated[str, Meta(max_length=64)] = ""
+    seeds: Annotated[list[Run], Meta(max_length=8)] = []
+    """Runs [first, last) of layers whose files it holds whole and gives to others."""
+
+    @property
+    def serves(self) -> bool:
+        """Whether it runs any block."""
+        return self.first < self.last
 
 
 _DECODER = msgspec.msgpack.Decoder(Announcement)
@@ -61,6 +71,7 @@ def decode_announcement(record: Record) -> Announcement:
         announcement = _DECODER.decode(record.body)
     except MALFORMED as error:
         raise RecordError(f"a malformed announcement: {error}") from None
-    if announcement.first >= announcement.last:
-        raise RecordError("an announcement of no blocks", first=announcement.first)
+    runs = [(announcement.first, announcement.last), *announcement.seeds]
+    if any(first > last for first, last in runs):
+        raise RecordError("an announcement of blocks that end before they begin", runs=runs)
     return announcement

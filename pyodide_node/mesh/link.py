@@ -49,6 +49,16 @@ class _Epoch:
     sequence: int = 0
 
 
+@dataclass(order=True, slots=True)
+class _Queued:
+    """Compared by its first two fields: what is not in the background first, then in order."""
+
+    background: bool
+    number: int
+    message: Message = field(compare=False)
+    payload: Buffer = field(compare=False)
+
+
 class Link:
     """Sends to and receives from one peer.
 
@@ -80,7 +90,8 @@ class Link:
         self._channel_changed = asyncio.Event()
         self._inbox: asyncio.Queue[bytes] = asyncio.Queue()
         self._inbox_bytes = 0
-        self._outbox: asyncio.Queue[tuple[Message, Buffer]] = asyncio.Queue()
+        self._outbox: asyncio.PriorityQueue[_Queued] = asyncio.PriorityQueue()
+        self._queued = 0
         self._outbox_bytes = 0
         self._own: asyncio.Queue[Message] = asyncio.Queue(_OWN_MESSAGES)
         self._sealing = asyncio.Lock()
@@ -108,13 +119,18 @@ class Link:
             limits.CHANNEL_MESSAGE, channel=self.direct, relay=self._handshake.sealed.is_set()
         )
 
-    def send(self, message: Message, payload: Buffer = b"") -> None:
-        """Queue a message. Raises Unreachable when this peer's queue is full."""
+    def send(self, message: Message, payload: Buffer = b"", *, background: bool = False) -> None:
+        """Queue a message. Raises Unreachable when this peer's queue is full.
+
+        In the `background` it waits for all others, and goes directly or not at all: a relay is
+        not there to carry files.
+        """
         size = len(payload) + _OVERHEAD
         if self._outbox_bytes + size > limits.OUTBOX:
             raise Unreachable("this peer takes messages too slowly", peer=self.peer)
         self._outbox_bytes += size
-        self._outbox.put_nowait((message, payload))
+        self._queued += 1
+        self._outbox.put_nowait(_Queued(background, self._queued, message, payload))
 
     def warm(self) -> None:
         """Seal now and measure, before there is anything to send."""
@@ -232,11 +248,14 @@ class Link:
 
     async def _write(self) -> None:
         while True:
-            message, payload = await self._outbox.get()
-            self._outbox_bytes -= len(payload) + _OVERHEAD
+            queued = await self._outbox.get()
+            self._outbox_bytes -= len(queued.payload) + _OVERHEAD
             try:
                 await self._handshake.agree()
-                await self._send_now(message, payload)
+                if queued.background:
+                    await self._send_directly(queued.message, queued.payload)
+                else:
+                    await self._send_now(queued.message, queued.payload)
             except KwaaiNetError as error:  # the message is lost; its sender has a deadline
                 self.last_error = str(error)
 
@@ -275,6 +294,13 @@ class Link:
         except Unreachable:
             if path == "webrtc" or not await epoch.channel.send(frame):
                 raise
+
+    async def _send_directly(self, message: Message, payload: Buffer) -> None:
+        epoch = self._current()
+        if not self.direct or not await epoch.channel.send(
+            self._next_frame(epoch, message, payload)
+        ):
+            raise Unreachable("no direct path to this peer", peer=self.peer)
 
     async def _relay(self, epoch: _Epoch, frame: Frame) -> None:
         async with self._sealing:

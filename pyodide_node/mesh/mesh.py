@@ -104,6 +104,10 @@ class Mesh:
 
     def entries(self, model: bytes) -> list[Entry]:
         """Who serves `model`, as far as this node has heard; never this node itself."""
+        return [one for one in self.members(model) if one.announcement.serves]
+
+    def members(self, model: bytes) -> list[Entry]:
+        """As `entries`, with those that hold or fetch its files and serve no blocks yet."""
         own = self._host.keys.public_key
         found = self.directory.entries(model, self._host.clock.wall())
         return [entry for entry in found if entry.public_key != own]
@@ -158,12 +162,17 @@ class Mesh:
             if peer not in self._links and not self._closed:
                 self.link(peer).warm()
 
-    def send(self, peer: bytes, message: Message, payload: Buffer = b"") -> None:
-        """Queue a message to a peer, or to this node itself. Raises Unreachable."""
+    def send(
+        self, peer: bytes, message: Message, payload: Buffer = b"", *, background: bool = False
+    ) -> None:
+        """Queue a message to a peer, or to this node itself. Raises Unreachable.
+
+        `background`: as `Link.send`.
+        """
         if peer == self._host.keys.public_key:
             asyncio.get_running_loop().call_soon(self._received, peer, message, payload, "local")
         else:
-            self.link(peer).send(message, payload)
+            self.link(peer).send(message, payload, background=background)
 
     async def close(self) -> None:
         self._closed = True

@@ -66,3 +66,12 @@ SESSIONS: Final = 64
 
 QUEUED_STEPS: Final = 8
 """Steps of one session that may wait at a stage; an asker keeps fewer in flight."""
+
+PART: Final = 1 << 22
+"""A part of a model's files: a piece of 1 MiB, or the list of the pieces of a file of 4 GiB."""
+
+PART_SLICE: Final = 64 * 1024
+"""Bytes of a part in one message: what an answer's step may have to wait behind."""
+
+PART_REQUESTS: Final = 8
+"""Slices that one peer may have asked for and not got; a fetching node keeps fewer under way."""

@@ -28,6 +28,11 @@ __all__ = [
     "KeyRequest",
     "Message",
     "OpenSession",
+    "PartRefused",
+    "PartRequest",
+    "PartSlice",
+    "PartsHeld",
+    "PartsQuery",
     "PathPing",
     "PathPong",
     "Ping",
@@ -58,6 +63,7 @@ Token = Annotated[int, Meta(ge=0, lt=2**53)]
 Block = Annotated[int, Meta(ge=0, le=1024)]
 HopIndex = Annotated[int, Meta(ge=0, lt=256)]
 Position = Annotated[int, Meta(ge=0, lt=limits.POSITIONS)]
+PartNumber = Annotated[int, Meta(ge=0, lt=2**24)]
 Count = Annotated[int, Meta(ge=1, le=4096)]
 Code = Annotated[str, Meta(max_length=64)]
 Text = Annotated[str, Meta(max_length=1024)]
@@ -251,6 +257,44 @@ class CloseSession(Message, frozen=True):
     session: SessionId
 
 
+class PartsQuery(Message, frozen=True):
+    """Node → node: which parts of this model's files do you have?"""
+
+    model: Hash
+
+
+class PartsHeld(Message, frozen=True):
+    """The answer. Its payload is two bitmaps of one length, a bit for each part as
+    `inference.parts` numbers them, lowest first: what is here, and what is on its way here from
+    elsewhere than peers."""
+
+    model: Hash
+
+
+class PartRequest(Message, frozen=True):
+    """Node → node: send `length` bytes from `offset` of this part. Small slices, asked for one
+    by one: an answer's step never waits behind a whole part."""
+
+    token: Token
+    model: Hash
+    part: PartNumber
+    offset: Annotated[int, Meta(ge=0, lt=limits.PART)]
+    length: Annotated[int, Meta(ge=1, le=limits.PART_SLICE)]
+
+
+class PartSlice(Message, frozen=True):
+    """The bytes of the request with this token."""
+
+    token: Token
+
+
+class PartRefused(Message, frozen=True):
+    """The request with this token is not answered: "missing" here, or this node is "busy"."""
+
+    token: Token
+    code: Code
+
+
 _TYPES: dict[int, type[Message]] = {
     1: Challenge,
     2: Hello,
@@ -275,6 +319,11 @@ _TYPES: dict[int, type[Message]] = {
     44: StageError,
     45: CloseSession,
     46: StageReport,
+    47: PartsQuery,
+    48: PartsHeld,
+    49: PartRequest,
+    50: PartSlice,
+    51: PartRefused,
     60: KeyRequest,
     61: KeyReply,
 }

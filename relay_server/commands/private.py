@@ -96,7 +96,9 @@ def grant(
 
     _change(name, change, state, models)
     until = "until revoked" if expires is None else f"for {days} days"
-    Console(emoji=False, highlight=False).print(f"{did_key(key)} may have the key of {name} {until}", soft_wrap=True)
+    Console(emoji=False, highlight=False).print(
+        f"{did_key(key)} may have the key of {name} {until}", soft_wrap=True
+    )
 
 
 def revoke(name: str, peer: str, *, state: State = None, models: State = None) -> None:
@@ -106,7 +108,9 @@ def revoke(name: str, peer: str, *, state: State = None, models: State = None) -
     if key.hex() not in {one.peer for one in before}:
         raise ConfigError(f"{peer} was not granted {name}", setting="peer")
     _change(name, lambda grants: [one for one in grants if one.peer != key.hex()], state, models)
-    Console(emoji=False, highlight=False).print(f"{did_key(key)} gets the key of {name} no more", soft_wrap=True)
+    Console(emoji=False, highlight=False).print(
+        f"{did_key(key)} gets the key of {name} no more", soft_wrap=True
+    )
 
 
 def grants(name: str, *, state: State = None, models: State = None) -> None:

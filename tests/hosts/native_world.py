@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import re
 import resource
 import socket
 import threading
@@ -43,11 +44,20 @@ class Web:
 
     def __init__(self) -> None:
         content: dict[str, bytes] = {}
+        rangeless: set[str] = set()
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 body = content.get(self.path)
-                self.send_response(200 if body is not None else 404)
+                asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+                if body is not None and asked and self.path not in rangeless:
+                    first, last = int(asked[1]), min(int(asked[2]), len(body) - 1)
+                    whole = len(body)
+                    body = body[first : last + 1]
+                    self.send_response(206)
+                    self.send_header("Content-Range", f"bytes {first}-{last}/{whole}")
+                else:
+                    self.send_response(200 if body is not None else 404)
                 self.send_header("Content-Length", str(len(body or b"")))
                 self.end_headers()
                 with contextlib.suppress(ConnectionError):  # a client may have had enough
@@ -57,6 +67,7 @@ class Web:
                 pass
 
         self.content = content
+        self.rangeless = rangeless
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
         self.thread.start()
@@ -99,10 +110,12 @@ class NativeWorld:
         self._servers.append(server)
         return f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
-    def publish(self, path: str, content: bytes) -> str:
+    def publish(self, path: str, content: bytes, *, ranges: bool = True) -> str:
         if self._web is None:
             self._web = Web()
         self._web.content[f"/{path}"] = content
+        if not ranges:
+            self._web.rangeless.add(f"/{path}")
         return f"http://127.0.0.1:{self._web.server.server_port}/{path}"
 
     def nowhere(self, scheme: str) -> str:

@@ -47,9 +47,12 @@ class SimulatedWorld:
         self.network.relay("wss://relay", lambda connection: handler(Side(connection)))
         return "wss://relay"
 
-    def publish(self, path: str, content: bytes) -> str:
-        self.network.web[f"https://web/{path}"] = content
-        return f"https://web/{path}"
+    def publish(self, path: str, content: bytes, *, ranges: bool = True) -> str:
+        url = f"https://web/{path}"
+        self.network.web[url] = content
+        if not ranges:
+            self.network.rangeless.add(url)
+        return url
 
     def nowhere(self, scheme: str) -> str:
         return f"{scheme}://nowhere"

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from pyodide_node.errors import IntegrityError, StoreError, Unreachable
+from pyodide_node.errors import StoreError, Unreachable
 from pyodide_node.hosts.native import NativeStore
 from pyodide_node.hosts.native import web as native_web
 
 BLOB = b"blob" * 1000
 SHA = hashlib.sha256(BLOB).hexdigest()
+ALL = [(SHA, len(BLOB))]
 
 
 @pytest.fixture
@@ -45,10 +46,10 @@ class Quiet(BaseHTTPRequestHandler):
 async def test_what_is_kept_outlives_the_process(store: NativeStore, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_bytes(BLOB)
-    await store.download(str(source), SHA, len(BLOB), keep=True)
+    await store.pull(str(source), None, ALL, keep=True, got=lambda *told: None)
     await store.put("name", b"value")
     later = NativeStore(tmp_path / "blobs", tmp_path / "values")
-    assert await later.load(SHA, len(BLOB)) == BLOB
+    assert await later.join(ALL) == BLOB
     assert await later.get("name") == b"value"
     later.close()
 
@@ -66,7 +67,7 @@ async def test_local_files_are_read_by_path_and_by_url(store: NativeStore, tmp_p
 async def test_nothing_but_a_hash_becomes_part_of_a_path(store: NativeStore) -> None:
     for name in ("", "../../identity.pem", "A" * 64, SHA + "/", SHA[:-1]):
         with pytest.raises(StoreError):
-            await store.load(name, 1)
+            await store.read(name, 1)
 
 
 async def test_foreign_files_among_the_blobs_are_not_listed(
@@ -108,9 +109,29 @@ async def test_an_answer_that_breaks_off_is_refused(store: NativeStore) -> None:
             self.end_headers()
             self.wfile.write(BLOB[:100])
 
-    with serving(Half) as url, pytest.raises((IntegrityError, Unreachable)):
-        await store.download(url, SHA, len(BLOB), keep=True)
+    with serving(Half) as url, pytest.raises(Unreachable):
+        await store.pull(url, None, ALL, keep=True, got=lambda *told: None)
     assert await store.held() == {}
+
+
+async def test_an_answer_with_another_part_of_the_file_is_refused(store: NativeStore) -> None:
+    class Elsewhere(Quiet):
+        def do_GET(self) -> None:
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes 0-{len(BLOB) - 1}/{2 * len(BLOB)}")
+            self.send_header("Content-Length", str(len(BLOB)))
+            self.end_headers()
+            self.wfile.write(BLOB)
+
+    with serving(Elsewhere) as url, pytest.raises(Unreachable, match="another part"):
+        await store.pull(url, len(BLOB), ALL, keep=True, got=lambda *told: None)
+
+
+async def test_a_part_of_a_local_file_is_read(store: NativeStore, tmp_path: Path) -> None:
+    source = tmp_path / "file"
+    source.write_bytes(b"before" + BLOB + b"after")
+    assert await store.pull(str(source), 6, ALL, keep=True, got=lambda *told: None)
+    assert await store.join(ALL) == BLOB
 
 
 async def test_a_server_that_says_nothing_is_given_up(
@@ -145,7 +166,9 @@ async def test_a_cancelled_download_stops_reading(store: NativeStore) -> None:
                 ended.set()
 
     with serving(Endless) as url:
-        task = asyncio.create_task(store.download(url, SHA, 1 << 40, keep=True))
+        task = asyncio.create_task(
+            store.pull(url, None, [(SHA, 1 << 40)], keep=True, got=lambda *told: None)
+        )
         await started.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

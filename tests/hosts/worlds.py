@@ -50,8 +50,8 @@ class World(Protocol):
 
     async def relay(self, handler: Callable[[RelaySide], Awaitable[None]]) -> str: ...
 
-    def publish(self, path: str, content: bytes) -> str:
-        """Serve `content`; returns its URL."""
+    def publish(self, path: str, content: bytes, *, ranges: bool = True) -> str:
+        """Serve `content`, whole or by ranges; returns its URL."""
 
     def nowhere(self, scheme: str) -> str:
         """A URL where nobody listens."""

@@ -18,9 +18,11 @@ from pyodide_node.hosts.simulated import (
     simulated_model,
     virtual,
 )
-from pyodide_node.inference.catalog import BlobFetcher, Model
+from pyodide_node.inference.catalog import Model
+from pyodide_node.inference.delivery import Delivery
 from pyodide_node.inference.holding import Holding
 from pyodide_node.inference.manifest import Variant
+from pyodide_node.inference.storage import Storage
 
 FOLDER = "https://cdn.test/model/blobs/"
 BLOCKS = 4
@@ -65,7 +67,7 @@ def world(*, max_blocks: int | None = None, cpu: int = 100, expanding: bool = Fa
         host = replace(host, engine=Expanding(network, "ada"))
     budget = Budget(host.clock, "simulated", ResourceLimits(memory=100, cpu=cpu))
     known = Model(model.manifest, model.manifest.model_id, (FOLDER,))
-    fetch = BlobFetcher(host.store, known, may_keep=lambda size: True)
+    fetch = Delivery(host, known, Storage(host, budget, lambda: None))
     return World(network, model, host, budget, Holding(host, budget, known, fetch, max_blocks))
 
 

@@ -88,9 +88,16 @@ def test_a_field_out_of_bounds_is_refused(wrong: dict[str, Any]) -> None:
     assert refused(**wrong).startswith("a malformed announcement")
 
 
-@pytest.mark.parametrize("last", [2, 1])
-def test_a_span_of_no_blocks_is_refused(last: int) -> None:
-    assert refused(last=last) == "an announcement of no blocks"
+@pytest.mark.parametrize("wrong", [{"last": 1}, {"seeds": [(0, 2), (4, 3)]}], ids=str)
+def test_blocks_that_end_before_they_begin_are_refused(wrong: dict[str, Any]) -> None:
+    assert refused(**wrong) == "an announcement of blocks that end before they begin"
+
+
+def test_who_serves_no_blocks_may_still_give_files() -> None:
+    said = Announcement(**HONEST | {"first": 0, "last": 0, "seeds": [(2, 4)]})
+    told = decode_announcement(record_of(msgspec.msgpack.encode(said)))
+    assert not told.serves
+    assert told.seeds == [(2, 4)]
 
 
 def test_a_record_of_another_kind_is_no_announcement() -> None:

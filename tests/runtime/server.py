@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import mimetypes
+import re
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,6 +25,12 @@ class Site:
     """Contents by path, in place of the files."""
     headers: dict[str, dict[str, str]] = field(default_factory=dict)
     """More headers, by path."""
+    rangeless: set[str] = field(default_factory=set)
+    """Paths that are always sent whole."""
+    cut: dict[str, int] = field(default_factory=dict)
+    """Paths whose next answer breaks off at this byte of the file."""
+    sent: dict[str, int] = field(default_factory=dict)
+    """Bytes sent, by path."""
     requests: list[str] = field(default_factory=list)
     port: int = 0
 
@@ -54,7 +61,16 @@ def serve(site: Site) -> ThreadingHTTPServer:
             path = self.path.partition("?")[0]
             site.requests.append(path)
             content = site.content(path)
-            self.send_response(404 if content is None else 200)
+            cut = site.cut.pop(path, None)
+            asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+            if content is not None and asked and path not in site.rangeless:
+                first, last = int(asked[1]), int(asked[2])
+                self.send_response(206)
+                self.send_header("Content-Range", f"bytes {first}-{last}/{len(content)}")
+                content = content[first : last + 1]
+                cut = None if cut is None else cut - first
+            else:
+                self.send_response(404 if content is None else 200)
             kind = mimetypes.guess_type(path)[0] or "text/html"
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(content or b"")))
@@ -66,7 +82,9 @@ def serve(site: Site) -> ThreadingHTTPServer:
             # A killed worker does not wait for its answers.
             with contextlib.suppress(ConnectionError):
                 self.end_headers()
-                self.wfile.write(content or b"")
+                body = (content or b"")[:cut]
+                site.sent[path] = site.sent.get(path, 0) + len(body)
+                self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
             pass

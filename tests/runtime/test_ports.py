@@ -31,10 +31,12 @@ def test_the_identity_outlives_the_worker(in_tab: InTab) -> None:
 def test_the_store_keeps_what_is_right_and_drops_what_rots(
     in_tab: InTab, site: Site, page: object
 ) -> None:
-    site.instead |= {"/blob": BLOB, "/other": OTHER}
+    site.instead |= {"/blob": BLOB, "/other": OTHER, "/rangeless": BLOB}
+    site.rangeless.add("/rangeless")
     entry = {"url": f"{site.origin}/blob", **described(BLOB)}
     other = {"url": f"{site.origin}/other", **described(OTHER)}
-    in_tab("ports.py", part="store", other=other, **entry)
+    more = {"rangeless": f"{site.origin}/rangeless", "pieces": pieces(BLOB, 50_000)}
+    in_tab("ports.py", part="store", other=other, **entry, **more)
     again = in_tab("ports.py", part="held", fresh=True, **entry)
     assert again == {"held": {entry["sha256"]: len(BLOB)}, "loaded": True, "name": "b'value'"}
     page.evaluate(DAMAGE, "kwaainet-blobs")  # type: ignore[attr-defined]
@@ -42,8 +44,31 @@ def test_the_store_keeps_what_is_right_and_drops_what_rots(
     assert in_tab("ports.py", part="held", fresh=True, **entry)["held"] == {}
 
 
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_cut_download_is_taken_up_where_it_ended(
+    in_tab: InTab, site: Site, page: object, ranges: bool
+) -> None:
+    """What was verified before the cut is not sent again by a server that knows ranges."""
+    content = hashlib.shake_256(b"file").digest(8 << 20)
+    site.instead["/file"] = content
+    site.cut["/file"] = (4 << 20) + 1000
+    if not ranges:
+        site.rangeless.add("/file")
+    listed = pieces(content, 1 << 20)
+    got = in_tab("ports.py", part="resumed", url=f"{site.origin}/file", pieces=listed)
+    assert (got["failed"], got["size"]) == ("Unreachable", len(content))
+    assert 4 <= got["left"] < 8
+    again = (got["left"] << 20) if ranges else len(content)
+    assert site.sent["/file"] == (4 << 20) + 1000 + again
+
+
 def test_nobody_there_is_unreachable(in_tab: InTab) -> None:
     in_tab("ports.py", part="transport", nowhere="ws://127.0.0.1:9/")
+
+
+def pieces(content: bytes, size: int) -> list[tuple[str, int]]:
+    cut = (content[at : at + size] for at in range(0, len(content), size))
+    return [(hashlib.sha256(piece).hexdigest(), len(piece)) for piece in cut]
 
 
 def described(content: bytes) -> dict[str, object]:

@@ -23,6 +23,11 @@ from pyodide_node.wire.messages import (
     KeyRequest,
     Message,
     OpenSession,
+    PartRefused,
+    PartRequest,
+    PartsHeld,
+    PartSlice,
+    PartsQuery,
     PathPing,
     PathPong,
     Ping,
@@ -72,6 +77,11 @@ EXAMPLES: list[Message] = [
     KeyReply(KEY, bytes(range(32))),
     CloseSession(SESSION),
     StageReport(SESSION, 1, "webrtc", 4.5),
+    PartsQuery(KEY),
+    PartsHeld(KEY),
+    PartRequest(5, KEY, 77, 65_536, 65_536),
+    PartSlice(5),
+    PartRefused(5, "missing"),
 ]
 NUMBERS = {to_frame(message).type for message in EXAMPLES}
 values = st.recursive(

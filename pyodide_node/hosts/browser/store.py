@@ -1,12 +1,15 @@
-"""Blobs in Cache Storage, values in IndexedDB; blobs stay in JavaScript."""
+"""Pieces in Cache Storage, values in IndexedDB; files stay in JavaScript."""
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
+from pyodide.ffi import create_proxy
+
 from pyodide_node.errors import StoreError, Unreachable
-from pyodide_node.hosts.base import Buffer
+from pyodide_node.hosts.base import Buffer, Got, Pieces
 
 from .errors import awaited
 
@@ -14,10 +17,11 @@ __all__ = ["BrowserStore"]
 
 
 class BrowserStore:
-    """See `base.Store`. What `load` and `download` return is a JavaScript ArrayBuffer."""
+    """See `base.Store`. What `join` returns is a JavaScript ArrayBuffer."""
 
     def __init__(self, js: Any) -> None:
         self._js = js
+        self._numbers = itertools.count()
 
     @property
     def persistent(self) -> bool:
@@ -32,12 +36,29 @@ class BrowserStore:
     async def has(self, sha256: str) -> bool:
         return bool(self._js.has(sha256))
 
-    async def load(self, sha256: str, size: int) -> Any | None:
-        return await awaited(self._js.load(sha256, size), StoreError, sha256=sha256)
+    async def pull(
+        self, url: str, offset: int | None, pieces: Pieces, *, keep: bool, got: Got
+    ) -> bool:
+        number = next(self._numbers)
+        told = create_proxy(got)
+        at = -1 if offset is None else offset
+        try:
+            pulling = self._js.pull(number, url, at, json.dumps(list(pieces)), keep, told)
+            return bool(await awaited(pulling, Unreachable, url=url))
+        finally:
+            self._js.cancel(number)
+            told.destroy()
 
-    async def download(self, url: str, sha256: str, size: int, *, keep: bool) -> Any:
-        promise = self._js.download(url, sha256, size, keep)
-        return await awaited(promise, Unreachable, url=url, sha256=sha256)
+    async def take(self, sha256: str, piece: Buffer, *, keep: bool) -> bool:
+        taking = self._js.take(sha256, piece, keep)
+        return bool(await awaited(taking, StoreError, sha256=sha256))
+
+    async def read(self, sha256: str, size: int) -> bytes | None:
+        piece = await awaited(self._js.read(sha256, size), StoreError, sha256=sha256)
+        return None if piece is None else piece.to_bytes()
+
+    async def join(self, pieces: Pieces) -> Any | None:
+        return await awaited(self._js.join(json.dumps(list(pieces))), StoreError)
 
     async def drop(self, sha256: str) -> None:
         await awaited(self._js.drop(sha256), StoreError)

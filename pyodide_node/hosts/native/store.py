@@ -1,7 +1,7 @@
-"""Blobs as files named by their hash, small values as files named by their name.
+"""Pieces as files named by their hash, small values as files named by their name.
 
 Files appear whole, by rename, so that a crash leaves nothing half-written under a true name. A
-blob's modification time is set at each use: access times are off on most mounts.
+piece's modification time is set at each use: access times are off on most mounts.
 """
 
 from __future__ import annotations
@@ -18,19 +18,20 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from os import utime
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import TypeVar, TypeVarTuple, Unpack
 
-from pyodide_node.errors import IntegrityError, StoreError
+from pyodide_node.errors import IntegrityError, StoreError, Unreachable
+from pyodide_node.hosts.base import Buffer, Got, Pieces
 
 from . import web
 
 __all__ = ["NativeStore"]
 
-P = ParamSpec("P")
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
-THREADS = 4
-"""Downloads at once; the event loop's own pool stays free for what must not wait for them."""
+DOWNLOADS = 4
+"""At once; the disk has threads of its own, since what is read must not wait for them."""
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -45,7 +46,9 @@ class NativeStore:
         self._blobs = blobs
         self._values = values
         self._memory: dict[str, bytes] = {}
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="kwaainet-store")
+        self._loose: dict[str, bytes] = {}
+        self._downloads = ThreadPoolExecutor(DOWNLOADS, thread_name_prefix="kwaainet-download")
+        self._disk = ThreadPoolExecutor(2, thread_name_prefix="kwaainet-disk")
         self._persistent = _writable(blobs) and _writable(values)
 
     @property
@@ -53,27 +56,53 @@ class NativeStore:
         return self._persistent
 
     async def fetch(self, url: str, limit: int) -> bytes:
-        content, _ = await self._run(_fetch, url, limit + 1)
+        content = await self._run(_fetch, url, limit + 1, pool=self._downloads)
         if len(content) > limit:
             raise StoreError(f"{url} is larger than {limit} bytes", url=url, limit=limit)
         return content
 
     async def has(self, sha256: str) -> bool:
-        return self._path(sha256).is_file()
+        return sha256 in self._loose or self._path(sha256).is_file()
 
-    async def load(self, sha256: str, size: int) -> bytes | None:
+    async def pull(
+        self, url: str, offset: int | None, pieces: Pieces, *, keep: bool, got: Got
+    ) -> bool:
+        loop = asyncio.get_running_loop()
+
+        def came(sha256: str, piece: bytes) -> None:
+            # On the loop's thread, in order: `got` and the loose pieces are its own.
+            kept = keep and _written(self._path(sha256), piece)
+            loop.call_soon_threadsafe(self._came, sha256, piece, kept, got)
+
+        return await self._run(_pull, url, offset, pieces, came, pool=self._downloads)
+
+    async def take(self, sha256: str, piece: Buffer, *, keep: bool) -> bool:
+        content = bytes(piece)
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise IntegrityError("a peer's piece is not what its hash says", sha256=sha256)
+        kept = keep and await self._run(_write, self._path(sha256), content)
+        self._came(sha256, content, kept, lambda sha256, kept: None)
+        return kept
+
+    async def read(self, sha256: str, size: int) -> bytes | None:
+        loose = self._loose.get(sha256)
+        if loose is not None:
+            return loose
         return await self._run(_load, self._path(sha256), sha256, size)
 
-    async def download(self, url: str, sha256: str, size: int, *, keep: bool) -> bytes:
-        # One byte more than promised shows a file that is too long without reading all of it.
-        content, digest = await self._run(_fetch, url, size + 1)
-        if len(content) != size or digest != sha256:
-            raise IntegrityError(f"{url} is not what its hash says", url=url, sha256=sha256)
-        if keep:
-            await self._run(_write, self._path(sha256), content)
-        return content
+    async def join(self, pieces: Pieces) -> bytes | None:
+        parts = []
+        for sha256, size in pieces:
+            part = await self.read(sha256, size)
+            if part is None:
+                return None
+            parts.append(part)
+        for sha256, _ in pieces:
+            self._loose.pop(sha256, None)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def drop(self, sha256: str) -> None:
+        self._loose.pop(sha256, None)
         with contextlib.suppress(OSError):
             self._path(sha256).unlink()
 
@@ -93,7 +122,13 @@ class NativeStore:
 
     def close(self) -> None:
         """Let the threads end; what they are reading is stopped at its next chunk."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._downloads, self._disk):
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _came(self, sha256: str, piece: bytes, kept: bool, got: Got) -> None:
+        if not kept:
+            self._loose[sha256] = piece
+        got(sha256, kept)
 
     def _path(self, sha256: str) -> Path:
         # The hash may come from a stranger: nothing else may become part of a path.
@@ -106,27 +141,52 @@ class NativeStore:
 
     async def _run(
         self,
-        work: Callable[Concatenate[threading.Event, P], T],
-        *args: P.args,
-        **kwargs: P.kwargs,
+        work: Callable[[threading.Event, Unpack[Ts]], T],
+        *args: *Ts,
+        pool: ThreadPoolExecutor | None = None,
     ) -> T:
         """`work` in a thread; its first argument is set when the caller is cancelled."""
         stop = threading.Event()
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._threads, lambda: work(stop, *args, **kwargs))
+            return await loop.run_in_executor(pool or self._disk, lambda: work(stop, *args))
         finally:
             stop.set()
 
 
-def _fetch(stop: threading.Event, url: str, most: int) -> tuple[bytes, str]:
-    """The content and its hash, taken as it comes."""
-    digest = hashlib.sha256()
-    chunks = []
-    for chunk in web.get(url, most, stop):
-        digest.update(chunk)
-        chunks.append(chunk)
-    return b"".join(chunks), digest.hexdigest()
+def _fetch(stop: threading.Event, url: str, most: int) -> bytes:
+    return b"".join(web.get(url, most, stop))
+
+
+def _pull(
+    stop: threading.Event,
+    url: str,
+    offset: int | None,
+    pieces: Pieces,
+    came: Callable[[str, bytes], None],
+) -> bool:
+    """Cuts what comes into pieces; what comes behind them is not read."""
+    length = sum(size for _, size in pieces)
+    if offset is None:
+        chunks = web.get(url, length, stop)
+    else:
+        chunks = web.get_range(url, offset, length, stop)
+    exact = True
+    have = bytearray()
+    waiting = list(reversed(pieces))
+    for chunk in chunks:
+        exact = exact and bool(chunk)
+        have += chunk
+        while waiting and len(have) >= waiting[-1][1]:
+            sha256, size = waiting.pop()
+            piece = bytes(memoryview(have)[:size])
+            del have[:size]
+            if hashlib.sha256(piece).hexdigest() != sha256:
+                raise IntegrityError(f"{url} is not what its hash says", url=url, sha256=sha256)
+            came(sha256, piece)
+    if waiting:
+        raise Unreachable(f"{url} broke off", url=url, sha256=waiting[-1][0])
+    return exact
 
 
 def _load(_: threading.Event, path: Path, sha256: str, size: int) -> bytes | None:
@@ -149,6 +209,10 @@ def _read(_: threading.Event, path: Path) -> bytes | None:
 
 
 def _write(_: threading.Event, path: Path, content: bytes) -> bool:
+    return _written(path, content)
+
+
+def _written(path: Path, content: bytes) -> bool:
     """Whether it worked; a full or read-only disk is an answer, not an error."""
     draft = path.with_name(f"{secrets.token_hex(8)}.part")
     try:

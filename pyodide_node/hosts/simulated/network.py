@@ -99,7 +99,9 @@ class SimulatedNetwork:
         self.random = random.Random(seed)  # noqa: S311
         self.silence = silence
         self.web: dict[str, bytes] = {}
-        """What plain HTTP serves: content by URL, for `Store.fetch` and `Store.download`."""
+        """What plain HTTP serves: content by URL, for `Store.fetch` and `Store.pull`."""
+        self.rangeless: set[str] = set()
+        """URLs of servers that always send the whole file."""
         self._defaults = (delay, jitter, bandwidth)
         self._links: dict[tuple[str, str], Link] = {}
         self._relays: dict[str, RelayHandler] = {}

@@ -17,7 +17,9 @@ async def main(bridge: Any, argument: str) -> str:
     manifest = decode_manifest(await store.fetch(given["models"] + "manifest.json", 1 << 20))
 
     async def blob(sha256: str, size: int) -> Any:
-        return await store.download(f"{given['models']}blobs/{sha256}", sha256, size, keep=True)
+        url, pieces = f"{given['models']}blobs/{sha256}", [(sha256, size)]
+        await store.pull(url, None, pieces, keep=True, got=lambda *told: None)
+        return await store.join(pieces)
 
     engine = BrowserEngine(bridge, given["engine"])
     result = {"engine": engine.name, "gpu": bridge.gpu}

@@ -69,20 +69,11 @@ async def store(bridge: Any, given: dict[str, Any]) -> dict[str, Any]:
     assert len(await mine.fetch(url, size)) == size
     assert await raised(mine.fetch(url, size - 1)) == StoreError.__name__
     assert await raised(mine.fetch(url + "-not", size)) == Unreachable.__name__
-    wrong = "0" * 64
-    for hash_, length in ((wrong, size), (sha256, size - 1), (sha256, size + 1)):
-        failed = await raised(mine.download(url, hash_, length, keep=True))
-        assert failed == IntegrityError.__name__, failed
-    assert await raised(mine.download(url + "-not", wrong, 5, keep=True)) == Unreachable.__name__
-    assert await mine.load(sha256, size) is None
-    blob = await mine.download(url, sha256, size, keep=False)
-    assert blob.byteLength == size
-    assert await mine.held() == {}
-    await mine.download(url, sha256, size, keep=True)
+    await pieces(mine, given)
     other = given["other"]
-    await mine.download(other["url"], other["sha256"], other["size"], keep=True)
+    await pull(mine, other["url"], [(other["sha256"], other["size"])])
     assert list(await mine.held()) == [sha256, other["sha256"]]
-    assert (await mine.load(sha256, size)).byteLength == size
+    assert len(await mine.read(sha256, size) or b"") == size
     assert list(await mine.held()) == [other["sha256"], sha256]
     await mine.drop(other["sha256"])
     assert not await mine.has(other["sha256"])
@@ -90,9 +81,57 @@ async def store(bridge: Any, given: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
+async def pieces(mine: BrowserStore, given: dict[str, Any]) -> None:
+    """One file of a single piece stays behind."""
+    url, sha256, size, wrong = given["url"], given["sha256"], given["size"], "0" * 64
+    assert await raised(pull(mine, url, [(wrong, size)])) == IntegrityError.__name__
+    assert await raised(pull(mine, url, [(sha256, size + 1)])) == Unreachable.__name__
+    assert await raised(pull(mine, url + "-not", [(wrong, 5)])) == Unreachable.__name__
+    assert await raised(mine.take(sha256, b"wrong", keep=True)) == IntegrityError.__name__
+    assert await mine.join([(sha256, size)]) is None
+    assert await pull(mine, url, [(sha256, size)], keep=False) == [(sha256, False)]
+    assert await mine.held() == {}
+    assert (await mine.join([(sha256, size)])).byteLength == size
+    assert not await mine.has(sha256)
+    file = [(sha256, size) for sha256, size in given["pieces"]]
+    offset = file[0][1]
+    for address, ranges in ((url, True), (given["rangeless"], False)):
+        told: dict[str, bool] = {}
+        exact = await mine.pull(address, offset, file[1:], keep=ranges, got=told.__setitem__)
+        assert exact is ranges
+        assert told == dict.fromkeys((name for name, _ in file[1:]), ranges)
+        assert await mine.join(file) is None
+        await mine.take(file[0][0], (await mine.fetch(url, size))[:offset], keep=ranges)
+        assert (await mine.join(file)).byteLength == size
+        for name, _ in file:
+            await mine.drop(name)
+    assert await mine.held() == {}
+    assert await pull(mine, url, [(sha256, size)]) == [(sha256, True)]
+
+
+async def pull(
+    mine: BrowserStore, url: str, pieces: list[tuple[str, int]], keep: bool = True
+) -> list[tuple[str, bool]]:
+    came: list[tuple[str, bool]] = []
+    await mine.pull(url, None, pieces, keep=keep, got=lambda *told: came.append(told))
+    return came
+
+
+async def resumed(bridge: Any, given: dict[str, Any]) -> dict[str, Any]:
+    """A file whose server breaks off: what had come is not asked for again."""
+    mine = BrowserStore(bridge.store)
+    file = [(sha256, size) for sha256, size in given["pieces"]]
+    failed = await raised(mine.pull(given["url"], 0, file, keep=True, got=lambda *told: None))
+    left = [piece for piece in file if not await mine.has(piece[0])]
+    offset = sum(size for _, size in file) - sum(size for _, size in left)
+    await mine.pull(given["url"], offset, left, keep=True, got=lambda *told: None)
+    whole = await mine.join(file)
+    return {"failed": failed, "left": len(left), "size": whole.byteLength}
+
+
 async def held(bridge: Any, given: dict[str, Any]) -> dict[str, Any]:
     mine = BrowserStore(bridge.store)
-    loaded = await mine.load(given["sha256"], given["size"])
+    loaded = await mine.read(given["sha256"], given["size"])
     return {
         "held": await mine.held(),
         "loaded": loaded is not None,
