@@ -66,6 +66,7 @@ function boot(message: Boot, port: MessagePort, client: string | null): Promise<
     (data) => fromFrame(frame, data),
     () => frames.remove(frame),
   );
+  node.switchboard.retry();
   node.switchboard.welcome(frame);
   return node.boot(message);
 }

@@ -59,6 +59,16 @@ export class Switchboard {
     for (const frame of this.frames.all) frame.calls.clear();
   }
 
+  /**
+   * A page boots: a node that failed (a cap too low, a model not granted) gives way to a new one,
+   * and its failure is not told to that page.
+   */
+  retry(): void {
+    if (!this.notices.delete('failed') || !this.deliver) return;
+    this.stopping = true;
+    this.deliver(JSON.stringify({ type: 'call', id: -1, method: 'stop', params: null }));
+  }
+
   /** Python will not be up, unless another page boots it. */
   fail(error: unknown): void {
     const failure = errorData(error);

@@ -115,12 +115,16 @@ def revoke(name: str, peer: str, *, state: State = None, models: State = None) -
 
 def grants(name: str, *, state: State = None, models: State = None) -> None:
     """List who may have the key of a private model."""
-    console = Console(emoji=False, highlight=False)
     for one in _change(name, lambda grants: grants, state, models):
         ends = "for good"
         if one.expires is not None:
             ends = "until " + time.strftime("%Y-%m-%d %H:%M", time.localtime(one.expires))
-        console.print(f"{did_key(bytes.fromhex(one.peer))}  {ends}", soft_wrap=True)
+        _say(f"{did_key(bytes.fromhex(one.peer))}  {ends}")
+
+
+def _say(line: str) -> None:
+    # Rich would make a picture of the word between the colons of did:key:.
+    Console(emoji=False, highlight=False).print(line, soft_wrap=True)
 
 
 def _change(

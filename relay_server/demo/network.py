@@ -113,10 +113,12 @@ class DemoNetwork:
         self.visitors.append(visitor)
         return visitor
 
-    async def add_native(self) -> None:
-        """A native node in a process of its own."""
-        state = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="kwaainet-node-"))
-        arguments = ["start", "--relay", self.relay.url, "--state", state]
+    async def add_native(self, state: Path | None = None) -> None:
+        """A native node in a process of its own; `state` is its identity's directory."""
+        if state is None:
+            temporary = tempfile.TemporaryDirectory(prefix="kwaainet-node-")
+            state = Path(self._stack.enter_context(temporary))
+        arguments = ["start", "--relay", self.relay.url, "--state", str(state)]
         arguments += ["--model", self.manifest.name, "--path", self.options.path]
         if self.share is not None:
             arguments += ["--max-blocks", str(self.share)]

@@ -71,6 +71,16 @@ class Visitor:
         status: dict[str, Any] = found["status"]
         return status
 
+    async def reload(self, timeout: float = 120.0) -> dict[str, Any]:
+        """Load the page again, where a yes was said before; the status once the node serves."""
+        self.page.set_default_timeout(timeout * 1000)
+        await self.page.reload()
+        found = await self.page.evaluate(_READY)
+        if "error" in found:
+            raise self._failed(found["error"])
+        status: dict[str, Any] = found["status"]
+        return status
+
     async def ask(self, told: Callable[[str], None], **request: Any) -> dict[str, Any]:
         """Ask through the page's public API; `told` gets the text as it streams."""
         streamed: list[str] = []
