@@ -4,7 +4,7 @@
 PYTHON_BIN := .venv/bin/python
 PYTEST := .venv/bin/pytest
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-quick check format bench coverage clean
+.PHONY: help setup build demo test test-quick check format bench coverage wheel docs clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,6 +40,15 @@ format: setup ## Format both languages
 bench: build ## Measure against the budgets; prints a table and writes dist/bench.json
 	@node build/runtime/bundle.mjs --release
 	@$(PYTHON_BIN) -m build.bench $(ARGS)
+
+wheel: setup ## Build dist/kwaainet-*.whl, with the browser's files and the default model in it
+	@node build/runtime/bundle.mjs --release
+	@$(PYTHON_BIN) -m build.shards build/model/kwaai-docs dist/models/kwaai-docs
+	@rm -f dist/kwaainet-*.whl
+	@$(PYTHON_BIN) -m hatchling build -t wheel -d dist
+
+docs: setup ## Write the table of settings into docs/RELAY.md
+	@$(PYTHON_BIN) -m build.reference
 
 clean: ## Remove what was built, keep what was downloaded
 	@rm -rf dist .make .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,16 +1,16 @@
-"""The `kwaainet` command. One file a subcommand, in commands/."""
+"""The `kwaainet` command. One file a subcommand, in commands/, imported when it is called."""
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
+from typing import Annotated
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from pyodide_node.errors import KwaaiNetError
-from relay_server.commands.demo import demo
-from relay_server.commands.generate import generate
-from relay_server.commands.relay import relay
-from relay_server.commands.start import start
+from relay_server.sources import CONFIG_VARIABLE, sources
 
 __all__ = ["app", "main"]
 
@@ -18,16 +18,36 @@ app = App(
     name="kwaainet",
     help="One script tag turns a website's visitors into an AI network they own.",
 )
-app.command(demo)
-app.command(relay)
-app.command(start)
-app.command(generate)
+app.command("relay_server.commands.relay:relay", config=sources("relay"))
+app.command("relay_server.commands.start:start", config=sources("node"))
+app.command("relay_server.commands.generate:generate", config=sources("node"))
+app.command("relay_server.commands.demo:demo")
+
+
+@app.meta.default
+def _launch(
+    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    config: Annotated[Path | None, Parameter(show_default=False)] = None,
+) -> None:
+    """Run one command.
+
+    Parameters
+    ----------
+    config
+        Settings file, TOML. Default: ~/.config/kwaainet/config.toml, if it is there.
+    """
+    if config is not None:
+        os.environ[CONFIG_VARIABLE] = str(config.absolute())
+    app(tokens)
 
 
 def main() -> None:
     """Run the command line; a fault that a person can mend is one line, not a traceback."""
     try:
-        app()
+        if not set(sys.argv[1:]) - set(app.help_flags):
+            for name in app:
+                _ = app[name]  # imports the command: the list tells what each is for
+        app.meta()
     except KwaaiNetError as error:
         print(f"kwaainet: {error}", file=sys.stderr)
         raise SystemExit(1) from None

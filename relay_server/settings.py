@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
+from cyclopts import Parameter
+
+from pyodide_node.errors import ConfigError
 from pyodide_node.wire import limits
 
 __all__ = ["RelaySettings", "default_cdn", "default_models"]
@@ -30,68 +33,87 @@ READ_SLICE: Final = 64 * 1024
 not keep the loop."""
 
 
+_LIMIT: Final = Parameter(group="Limits")
+_TIME: Final = Parameter(group="Deadlines")
+
+
+def _listed(alias: str) -> Parameter:
+    """May be repeated on the command line, where one of many reads better in the singular."""
+    return Parameter(alias=alias, negative=(), show_default=False)
+
+
+@Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelaySettings:
-    """Times in seconds, sizes in bytes."""
+    """Times in seconds, sizes in bytes. The docstrings are the command line's help, and the
+    table in docs/RELAY.md is made of them: `make docs`."""
 
     host: str = "127.0.0.1"
+    """Address to listen on: 127.0.0.1 for this machine alone, 0.0.0.0 for everybody."""
     port: int = 8080
-    """0 takes a free one; `Relay.port` tells which."""
-    cdn: Path | None = None
-    """Directory of the built browser files."""
-    models: Path | None = None
-    """Directory with one folder a model: manifest.json and blobs/<sha256>."""
+    """TCP port, and UDP port for STUN. 0 takes a free one, which the greeting names."""
+    cdn: Annotated[Path | None, Parameter(show_default=False)] = None
+    """Directory of the browser files. Default: those that came along, else ./dist/cdn."""
+    models: Annotated[Path | None, Parameter(show_default=False)] = None
+    """Directory of models to offer. Default: those that came along, else ./dist/models."""
     stun: bool = True
-    """Answer STUN on the UDP port of the same number."""
-    ice_servers: tuple[str, ...] = ()
-    """Told to nodes in place of this relay's own STUN address, as `stun:host:port`."""
-    tls_cert: Path | None = None
-    tls_key: Path | None = None
+    """Answer STUN on the UDP port of the same number: tabs behind NATs learn their address."""
+    ice_servers: Annotated[tuple[str, ...], _listed("--ice-server")] = ()
+    """STUN servers to tell nodes of in place of this one, each as stun:host:port."""
+    tls_cert: Annotated[Path | None, Parameter(show_default=False)] = None
+    """Certificate chain, PEM. Pages on https need a relay with TLS, here or in a proxy."""
+    tls_key: Annotated[Path | None, Parameter(show_default=False)] = None
+    """Its private key, PEM."""
 
-    audiences: frozenset[str] = frozenset()
-    """Names (host or host:port, lower case) that this relay is known by. Without any the Host
-    header is believed, and then another relay that a node dials can enter here as that node: it
-    could cut the node off, but neither read nor forge anything. Public relays name theirs."""
-    trusted_proxies: frozenset[str] = frozenset()
-    """Addresses whose X-Forwarded-For is believed when connections are counted."""
+    audiences: Annotated[frozenset[str], _listed("--audience")] = frozenset()
+    """Names this relay is dialled by, as host or host:port. Name them when the relay is public:
+    otherwise another relay that a node dials could enter here as that node and cut it off,
+    though neither read nor forge anything."""
+    trusted_proxies: Annotated[frozenset[str], _listed("--trust-proxy")] = frozenset()
+    """Addresses of reverse proxies whose X-Forwarded-For is believed when connections are
+    counted."""
 
-    max_connections: int = 20_000
-    """At about 20 KB each, half a gigabyte with some of them busy."""
-    max_per_address: int = 512
-    """A school behind one address is welcome; one machine with all the keys is not."""
-    max_handshakes: int = 256
-    """Connections that have not proved a key yet; each may stay for the handshake's deadline."""
-    max_topics: int = 32
+    max_connections: Annotated[int, _LIMIT] = 20_000
+    """Nodes connected at once. At about 20 KB each, half a gigabyte with some of them busy."""
+    max_per_address: Annotated[int, _LIMIT] = 512
+    """Of those, from one IPv4 address or one IPv6 /64: a school behind one address is welcome,
+    one machine with all the keys is not."""
+    max_handshakes: Annotated[int, _LIMIT] = 256
+    """Connections that have not proved a key yet."""
+    max_topics: Annotated[int, _LIMIT] = 32
     """Models that one node may subscribe to."""
-    max_records: int = 20_000
+    max_records: Annotated[int, _LIMIT] = 20_000
     """Announcements held; each is about 300 bytes, at most 2 KB."""
 
-    messages_per_second: float = 5_000.0
-    bytes_per_second: float = 64 * 1024 * 1024
-    """From one connection; beyond it the relay reads that connection more slowly. Decoding takes
-    tens of 4 to 64 KB messages a token, so an honest node stays far below."""
-    publishes_per_second: float = 1.0
-    publish_burst: float = 30.0
-    """Announcements come every 120 s and on change; beyond this the node is refused."""
+    messages_per_second: Annotated[float, _LIMIT] = 5_000.0
+    """From one node; beyond it, it is read more slowly. Decoding takes tens a token."""
+    bytes_per_second: Annotated[float, _LIMIT] = 64 * 1024 * 1024
+    """From one node; beyond it, it is read more slowly."""
+    publishes_per_second: Annotated[float, _LIMIT] = 1.0
+    """Announcements of one node in the long run; beyond it and the burst, it is refused."""
+    publish_burst: Annotated[float, _LIMIT] = 30.0
+    """Announcements of one node at once. Honest ones come every 120 s and on change."""
 
-    queue_bytes: int = limits.OUTBOX
-    """Waiting for one node before what others forward to it is undelivered."""
-    total_queue_bytes: int = 512 * 1024 * 1024
-    """Waiting for all nodes together; beyond it each may keep only `limits.MESSAGE`."""
+    queue_bytes: Annotated[int, _LIMIT] = limits.OUTBOX
+    """Waiting for one slow node before what is sent to it is undelivered."""
+    total_queue_bytes: Annotated[int, _LIMIT] = 512 * 1024 * 1024
+    """Waiting for all nodes together; beyond it each may keep one message only."""
 
-    handshake_deadline: float = limits.HANDSHAKE_DEADLINE
-    ping_after: float = 30.0
+    handshake_deadline: Annotated[float, _TIME] = limits.HANDSHAKE_DEADLINE
+    """For a new connection to prove its key."""
+    ping_after: Annotated[float, _TIME] = 30.0
     """A node that has been silent for so long is asked whether it is there."""
-    idle_timeout: float = 90.0
+    idle_timeout: Annotated[float, _TIME] = 90.0
     """Three unanswered pings: the node is gone."""
-    stall_timeout: float = 20.0
+    stall_timeout: Annotated[float, _TIME] = 20.0
     """A node that takes nothing of what waits for it for so long is cut."""
-    sweep_every: float = 1.0
+    sweep_every: Annotated[float, _TIME] = 1.0
     """How often deadlines are looked at."""
 
     def __post_init__(self) -> None:
+        """Raises ConfigError."""
         if (self.tls_cert is None) != (self.tls_key is None):
-            raise ValueError("TLS needs both a certificate and its key")
+            raise ConfigError("TLS needs both a certificate and its key", setting="tls")
 
 
 def default_cdn() -> Path | None:

@@ -10,9 +10,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
-
-from playwright.async_api import Playwright, async_playwright
+from typing import TYPE_CHECKING, Literal
 
 from pyodide_node.errors import LocalError
 from pyodide_node.inference.manifest import Manifest, decode_manifest
@@ -21,6 +19,9 @@ from relay_server.demo.site import ExampleSite, default_examples
 from relay_server.demo.visitor import Visitor
 from relay_server.relay import Relay
 from relay_server.settings import RelaySettings, default_cdn, default_models
+
+if TYPE_CHECKING:
+    from playwright.async_api import Playwright
 
 __all__ = ["DemoNetwork", "DemoOptions"]
 
@@ -52,6 +53,10 @@ class DemoNetwork:
         self.visitors: list[Visitor] = []
 
     async def __aenter__(self) -> DemoNetwork:
+        try:
+            from playwright.async_api import async_playwright
+        except ModuleNotFoundError:
+            raise LocalError("the demo needs its extra: pip install 'kwaainet[demo]'") from None
         cdn, models = default_cdn(), self.options.models or default_models()
         if cdn is None or models is None or not (cdn / "sovereign-ai.js").exists():
             raise LocalError("the browser files are not built yet; run `make build` first")

@@ -124,7 +124,7 @@ async def test_tls_serves_pages_and_mesh(tmp_path: Path) -> None:
 
 
 def test_half_of_tls_is_none() -> None:
-    with pytest.raises(ValueError, match="certificate and its key"):
+    with pytest.raises(ConfigError, match="certificate and its key"):
         RelaySettings(tls_cert=Path("cert.pem"))
 
 
