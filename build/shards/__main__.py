@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from build.shards.builder import build
 from build.shards.source import CheckpointError, open_source
@@ -16,9 +16,10 @@ from build.shards.source import CheckpointError, open_source
 def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m build.shards",
-        description="Turn a Llama checkpoint (config.json, *.safetensors, tokenizer.json) into "
-        "content-addressed int4 shards, graphs and a manifest.",
-        epilog="The same checkpoint gives the same bytes; a second run finds nothing to do.",
+        description="Turn a checkpoint (a Llama, Mistral, Qwen2 or Qwen3) into content-addressed "
+        "shards, graphs and a manifest.",
+        epilog="The same checkpoint gives the same bytes; a second run finds nothing to do, or "
+        "goes on where the first was cut off.",
     )
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT_DIR")
     parser.add_argument("out", type=Path, metavar="OUT_DIR", help="gets manifest.json and blobs/")
@@ -27,13 +28,18 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--context", type=int, metavar="N", help="serve at most N positions (default: all)"
     )
+    parser.add_argument(
+        "--bits", type=int, choices=(4, 8, 16, 32), help="of a weight (default: the source's)"
+    )
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
     options = arguments(argv)
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
+    )  # fmt: skip
     try:
         with Progress(*columns, console=console, transient=True) as bar:
             task = bar.add_task("reading the checkpoint")
@@ -43,6 +49,7 @@ def main(argv: list[str] | None = None) -> int:
                 options.name or options.checkpoint.resolve().name,
                 options.license,
                 lambda what, done, of: bar.update(task, description=what, completed=done, total=of),
+                options.bits,
             )
     except CheckpointError as error:
         console.print(f"[red]cannot build shards:[/] {error}")

@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
-from tokenizers import Tokenizer
 
+from build.shards.blobs import Blobs, write_whole
 from build.shards.graphs import GraphMaker
-from build.shards.layout import Part, Slot, expansion, pack
-from build.shards.quantise import quantise
-from build.shards.reference import PROMPTS, SAFE_MARGIN, WholeModel
+from build.shards.layout import Part, Slot, expansion, lay_out, size_of
+from build.shards.ledger import Ledger
+from build.shards.reference import find_reference
 from build.shards.rope import rotary_tables
-from build.shards.source import CheckpointError, Shape, Source
+from build.shards.source import Bits, CheckpointError, Source
+from build.shards.weights import (
+    check_blocks,
+    contents,
+    embed_parts,
+    ends_bits,
+    head_parts,
+    layer_parts,
+)
 from pyodide_node.errors import ManifestError
 from pyodide_node.inference.manifest import (
+    ALIGN,
     FORMAT,
-    REFERENCE_IDS,
     Blob,
     Expansion,
     Graphs,
@@ -31,14 +40,17 @@ from pyodide_node.inference.manifest import (
     decode_manifest,
     encode_manifest,
 )
-from pyodide_node.inference.pieces import describe
+
+__all__ = ["MANIFEST", "Built", "Progress", "build"]
 
 MANIFEST = "manifest.json"
 RECEIPT = "built-from.json"
 """What the folder was built from, so that a second run has nothing to do."""
+UNFINISHED = "unfinished.json"
+"""What a build that was cut off has made."""
 
 Progress = Callable[[str, int, int], None]
-"""Called with what was just made, the steps done and the steps in all."""
+"""Called with what is being made, the bytes done and the bytes in all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,78 +62,75 @@ class Built:
 
 
 def build(
-    checkpoint: Source,
+    source: Source,
     out: Path,
     name: str,
     license: str | None = None,
     progress: Progress = lambda _what, _done, _of: None,
+    bits: Bits | None = None,
 ) -> Built:
     """Writes `out/manifest.json` and `out/blobs/<sha256>`; does nothing when they are current.
 
-    `license` defaults to the one in the checkpoint's model card. Raises `CheckpointError`.
+    `license` defaults to the one in the checkpoint's model card, `bits` (of a weight) to what the
+    source has. A build that was cut off goes on where it was. Memory: a few matrices, or a whole
+    model of at most `WHOLE_BYTES`. Raises `CheckpointError`.
     """
-    license = license or checkpoint.license
+    license = license or source.license
     if not license:
         raise CheckpointError(
             "no licence: name it (--license), or in the model card's front matter"
         )
-    receipt = {"inputs": _inputs(checkpoint, name, license)}
-    old = _current(out, receipt)
+    bits = bits or source.bits
+    check_blocks(source.shape, bits)
+    inputs = _inputs(source, name, license, bits)
+    old = _current(out, inputs)
     if old:
         return Built(old, fresh=False)
-    work = _Build(checkpoint, out / "blobs", progress)
-    manifest = work.run(name, license)
+    blobs = Blobs(out / "blobs")
+    ledger = Ledger(out / UNFINISHED, inputs, blobs)
+    manifest = _Build(source, bits, blobs, ledger, progress).run(name, license)
     data = encode_manifest(manifest)
-    decode_manifest(data)
-    _write(out / MANIFEST, data)
-    _write(out / RECEIPT, json.dumps(receipt).encode())
-    blobs = manifest.blobs()
-    named = set(blobs) | {blob.dag for blob in blobs.values() if blob.dag}
-    for stray in {path.name for path in (out / "blobs").iterdir()} - named:
-        (out / "blobs" / stray).unlink()
+    try:
+        decode_manifest(data)
+    except ManifestError as error:
+        raise CheckpointError(f"no node would take this model: {error.data['reason']}") from error
+    write_whole(out / MANIFEST, data)
+    write_whole(out / RECEIPT, json.dumps({"inputs": inputs}).encode())
+    ledger.close()
+    blobs.keep_only(manifest.blobs())
     return Built(manifest, fresh=True)
 
 
 class _Build:
-    def __init__(self, checkpoint: Source, blobs: Path, progress: Progress) -> None:
-        self._checkpoint = checkpoint
+    def __init__(
+        self, source: Source, bits: Bits, blobs: Blobs, ledger: Ledger, progress: Progress
+    ) -> None:
+        self._source = source
+        self._shape = source.shape
+        self._bits = bits
+        self._ends = ends_bits(source.shape, bits)
         self._blobs = blobs
+        self._ledger = ledger
         self._progress = progress
+        shape = source.shape
+        self._embed = embed_parts(shape, self._ends)
+        self._head = head_parts(shape, self._ends)
+        self._layers = [layer_parts(shape, index, bits) for index in range(shape.blocks)]
+        files = [self._embed, self._head, *self._layers]
+        # Each is written once and read once, for the reference.
+        self._all = 2 * sum(size_of(lay_out(parts)) for parts in files)
         self._done = 0
-        self._steps = 3 * checkpoint.shape.blocks + 3
-        blobs.mkdir(parents=True, exist_ok=True)
 
     def run(self, name: str, license: str) -> Manifest:
-        source, shape = self._checkpoint, self._checkpoint.shape
-        rope_slots, rope = pack(_rope(shape))
-        ends = (shape.vocab_size, shape.hidden_size)
-        table = source.tensor("model.embed_tokens.weight", *ends)
-        embed_slots, embed = pack({"table": table.astype(np.float16)})
-        norm = source.tensor("model.norm.weight", shape.hidden_size)
-        output = table if shape.tied else source.tensor("lm_head.weight", *ends)
-        head_slots, head = pack({"norm": norm, "lm_head": quantise(output)})
-        self._tell("embedding and head")
-        layer_slots: list[Slot] = []
-        layers: list[Blob] = []
-        for index in range(shape.blocks):
-            layer_slots, file = pack(_layer(source, index))
-            layers.append(self._put(file))
-            self._tell(f"layer {index}")
-        wide_layer, layer_steps = expansion(layer_slots)
-        wide_head, head_steps = expansion(head_slots)
-        common = {"rope": rope_slots, "embed": embed_slots}
-        packed = GraphMaker(shape, expanded=False, layer=layer_slots, head=head_slots, **common)
-        wide = GraphMaker(shape, expanded=True, layer=wide_layer, head=wide_head, **common)
-        variants: dict[Variant, VariantGraphs] = {
-            "gpu-fp32": self._graphs(packed),
-            "wasm-expanded": self._graphs(wide, Expansion(layer=layer_steps, head=head_steps)),
-        }
-        whole = packed.whole()
-        files = {"embed.bin": embed, "rope.bin": rope, "head.bin": head}
-        for index, blob in enumerate(layers):
-            files[f"layer{index}.bin"] = (self._blobs / blob.sha256).read_bytes()
-        reference = self._reference(WholeModel(whole, files))
-        return Manifest(
+        source, shape = self._source, self._shape
+        rope_slots, rope = self._rope()
+        embed = self._file("embedding", self._embed)
+        head = embed if shape.tied else self._file("head", self._head)
+        layers = [
+            self._file(f"layer {index + 1} of {shape.blocks}", parts)
+            for index, parts in enumerate(self._layers)
+        ]
+        draft = Manifest(
             format=FORMAT,
             name=name,
             architecture=shape.architecture,
@@ -134,107 +143,100 @@ class _Build:
             context_length=shape.context_length,
             bos_id=source.bos_id,
             eos_ids=source.eos_ids,
-            bits=4,
-            ends_bits=4,
+            bits=self._bits,
+            ends_bits=self._ends,
             block_size=32,
-            tokenizer=self._put(source.tokenizer()),
-            rope=self._put(rope),
-            embed=self._put(embed),
-            head=self._put(head),
+            tokenizer=self._blobs.put([source.tokenizer()]),
+            rope=rope,
+            embed=embed,
+            head=head,
             layers=layers,
-            graphs=Graphs(
-                embed=self._put(packed.embed()), whole=self._put(whole), variants=variants
-            ),
-            reference=reference,
+            graphs=self._graphs(rope_slots),
+            reference=Reference(prompt="none yet", prompt_ids=[0], ids=[0]),
+            chat=source.chat,
+            generation=source.generation,
         )
+        reference = find_reference(source, draft, self._blobs, self._tell)
+        self._progress("reference", self._all, self._all)
+        return msgspec.structs.replace(draft, reference=reference)
 
-    def _graphs(self, maker: GraphMaker, expand: Expansion | None = None) -> VariantGraphs:
-        spans: dict[str, Blob] = {}
-        for count in range(1, self._checkpoint.shape.blocks + 1):
-            spans[str(count)] = self._put(maker.span(count))
-            self._tell(f"graph of {count} blocks")
-        return VariantGraphs(head=self._put(maker.head()), spans=spans, expand=expand)
-
-    def _reference(self, model: WholeModel) -> Reference:
-        """The prompt whose greedy answer is least in doubt: no engine's rounding may flip it."""
-        tokenizer = Tokenizer.from_str(self._checkpoint.tokenizer().decode())
-        bos = [] if self._checkpoint.bos_id is None else [self._checkpoint.bos_id]
-        best: tuple[float, Reference] | None = None
-        for prompt in PROMPTS:
-            prompt_ids = bos + tokenizer.encode(prompt, add_special_tokens=False).ids
-            if len(prompt_ids) + REFERENCE_IDS > self._checkpoint.shape.context_length:
-                continue
-            ids, margin = model.greedy(prompt_ids, REFERENCE_IDS)
-            if best is None or margin > best[0]:
-                best = margin, Reference(prompt=prompt, prompt_ids=prompt_ids, ids=ids)
-            if margin >= SAFE_MARGIN:
-                break
-        if best is None:
-            raise CheckpointError("the context holds no reference: serve more positions")
-        self._tell("reference")
-        return best[1]
-
-    def _put(self, data: bytes) -> Blob:
-        blob, root = describe(data)
-        self._keep(blob.sha256, data)
-        if root is not None and blob.dag is not None:
-            self._keep(blob.dag, root)
+    def _file(self, what: str, parts: list[Part]) -> Blob:
+        """One weights file, unless an earlier run has made it."""
+        blob = self._ledger.find(what)
+        if blob:
+            self._tell(what, blob.bytes)
+        else:
+            blob = self._blobs.put(self._stream(what, parts))
+            self._ledger.add(what, blob)
         return blob
 
-    def _keep(self, digest: str, data: bytes) -> None:
-        path = self._blobs / digest
-        if not (path.is_file() and path.stat().st_size == len(data)):
-            _write(path, data)
+    def _stream(self, what: str, parts: list[Part]) -> Iterator[bytes | memoryview]:
+        at = 0
+        for slot, chunks in contents(self._source, parts):
+            yield bytes(slot.offset - at)
+            for chunk in chunks:
+                yield chunk
+                self._tell(what, len(chunk))
+            at = slot.end
 
-    def _tell(self, what: str) -> None:
-        self._done += 1
-        self._progress(what, self._done, self._steps)
+    def _graphs(self, rope: list[Slot]) -> Graphs:
+        layer, head = lay_out(self._layers[0]), lay_out(self._head)
+        wide_layer, layer_steps = expansion(layer)
+        wide_head, head_steps = expansion(head)
+        embed, shape = lay_out(self._embed), self._shape
+        single = GraphMaker(shape, "single", rope=rope, embed=embed, layer=layer, head=head)
+        half = GraphMaker(shape, "half", rope=rope, embed=embed, layer=layer, head=head)
+        wide = GraphMaker(shape, "single", rope=rope, embed=embed, layer=wide_layer, head=wide_head)
+        expand = Expansion(layer=layer_steps, head=head_steps)
+        variants: dict[Variant, VariantGraphs] = {
+            "gpu-fp32": self._variant(single, None),
+            "gpu-fp16": self._variant(half, None),
+            "wasm-expanded": self._variant(wide, expand),
+        }
+        return Graphs(
+            embed=self._blobs.put([single.embed()]),
+            whole=self._blobs.put([single.whole()]),
+            variants=variants,
+        )
+
+    def _variant(self, maker: GraphMaker, expand: Expansion | None) -> VariantGraphs:
+        spans = {
+            str(count): self._blobs.put([maker.span(count)])
+            for count in range(1, self._shape.blocks + 1)
+        }
+        return VariantGraphs(head=self._blobs.put([maker.head()]), spans=spans, expand=expand)
+
+    def _rope(self) -> tuple[list[Slot], Blob]:
+        """Rotary tables, no longer than the positions served."""
+        s = self._shape
+        tables = rotary_tables(s.context_length, s.head_dim, s.rope_theta, s.rope_scaling)
+        slots: list[Slot] = []
+        file = bytearray()
+        for name, table in zip(("cos", "sin"), tables, strict=True):
+            file.extend(bytes(-len(file) % ALIGN))
+            slots.append(Slot(name, "rows", "float32", table.shape, len(file)))
+            file.extend(np.ascontiguousarray(table, "<f4").tobytes())
+        return slots, self._blobs.put([bytes(file)])
+
+    def _tell(self, what: str, size: int) -> None:
+        self._done += size
+        self._progress(what, min(self._done, self._all), self._all)
 
 
-def _layer(source: Source, index: int) -> dict[str, Part]:
-    """The parts of one layer's file, in the order in which its graph uses them."""
-    s = source.shape
-    at = f"model.layers.{index}"
-    queries, keys = s.heads * s.head_dim, s.kv_heads * s.head_dim
-    qkv = np.concatenate(
-        [
-            source.tensor(f"{at}.self_attn.q_proj.weight", queries, s.hidden_size),
-            source.tensor(f"{at}.self_attn.k_proj.weight", keys, s.hidden_size),
-            source.tensor(f"{at}.self_attn.v_proj.weight", keys, s.hidden_size),
-        ]
-    )
-    wide = (s.intermediate_size, s.hidden_size)
-    return {
-        "attention_norm": source.tensor(f"{at}.input_layernorm.weight", s.hidden_size),
-        "qkv": quantise(qkv),
-        "o": quantise(source.tensor(f"{at}.self_attn.o_proj.weight", s.hidden_size, queries)),
-        "mlp_norm": source.tensor(f"{at}.post_attention_layernorm.weight", s.hidden_size),
-        "gate": quantise(source.tensor(f"{at}.mlp.gate_proj.weight", *wide)),
-        "up": quantise(source.tensor(f"{at}.mlp.up_proj.weight", *wide)),
-        "down": quantise(source.tensor(f"{at}.mlp.down_proj.weight", *reversed(wide))),
-    }
-
-
-def _rope(s: Shape) -> dict[str, Part]:
-    """Rotary tables, no longer than the positions served."""
-    cos, sin = rotary_tables(s.context_length, s.head_dim, s.rope_theta, s.rope_scaling)
-    return {"cos": cos, "sin": sin}
-
-
-def _inputs(checkpoint: Source, name: str, license: str) -> str:
+def _inputs(source: Source, name: str, license: str, bits: Bits) -> str:
     """A hash over everything that decides the output, this package's own code included."""
     total = hashlib.sha256(
-        f"{FORMAT} {name} {license} {checkpoint.shape} {checkpoint.digest()}".encode()
+        f"{FORMAT} {name} {license} {bits} {source.shape} {source.digest()}".encode()
     )
     for path in sorted(Path(__file__).parent.glob("*.py")):
         total.update(path.read_bytes())
     return total.hexdigest()
 
 
-def _current(out: Path, receipt: dict[str, str]) -> Manifest | None:
+def _current(out: Path, inputs: str) -> Manifest | None:
     """The manifest in `out` if it was built from the same inputs and no file is missing."""
     try:
-        if json.loads((out / RECEIPT).read_bytes()) != receipt:
+        if json.loads((out / RECEIPT).read_bytes()) != {"inputs": inputs}:
             return None
         manifest = decode_manifest((out / MANIFEST).read_bytes())
         for digest, blob in manifest.blobs().items():
@@ -243,10 +245,3 @@ def _current(out: Path, receipt: dict[str, str]) -> Manifest | None:
     except (OSError, ValueError, ManifestError):
         return None
     return manifest
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Whole or not at all: a reader never sees half a file."""
-    partial = path.with_name(path.name + ".part")
-    partial.write_bytes(data)
-    partial.replace(path)

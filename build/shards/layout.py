@@ -1,104 +1,141 @@
 """Which bytes lie where in a weights file.
 
 Every layer's file has the same layout, so one graph template fits any span: only the files that
-are handed to the session change. A node without a fast int4 kernel expands a file once, at load,
-into the one that the plain fp32 graphs read; the manifest lists those steps.
+are handed to the session change. A node without a fast kernel for few bits expands a file once, at
+load, into the one that the plain fp32 graphs read; the manifest lists those steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from build.shards.quantise import BLOCK, Bits, Quantised, dequantise
+from build.shards.quantise import BLOCK, Quantised, dequantise
+from build.shards.source import Bits
 from pyodide_node.inference.manifest import (
+    ALIGN,
     CopyStep,
+    DequantiseBytesStep,
     DequantiseStep,
     ExpandStep,
     WidenStep,
 )
 
-ALIGN = 64
-"""Bytes; a cache line, and more than any kernel asks of its operands."""
+__all__ = ["Part", "Slot", "expand", "expansion", "lay_out", "size_of"]
 
-Part = Quantised | NDArray[np.float32] | NDArray[np.float16]
+Kind = Literal["vector", "packed", "scales", "rows", "columns"]
+Dtype = Literal["float32", "float16", "uint8"]
+
+_BYTES: dict[Dtype, int] = {"float32": 4, "float16": 2, "uint8": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One parameter of a graph, and the checkpoint's tensors whose rows it stacks."""
+
+    name: str
+    tensors: tuple[str, ...]
+    rows: tuple[int, ...]
+    """Of each tensor."""
+    columns: int | None = None
+    """The inner size of a matrix; None: a vector."""
+    bits: Bits = 32
+    turned: bool = False
+    """At 16 and 32 bits: f[K, N], as MatMul reads its right side, and not f[N, K] as a table's
+    rows are looked up."""
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One tensor of a weights file: what the graph calls it and where its bytes are."""
+    """One tensor of a weights file: what the graph calls it and where its bytes are.
+
+    `packed` u8[N, K/32, 4 * bits] and `scales` f16[N, K/32] are a matrix in blocks; `rows` [N, K]
+    and `columns` [K, N] are one in floats.
+    """
 
     name: str
-    kind: Literal["plain", "packed", "scales"]
-    dtype: str
+    kind: Kind
+    dtype: Dtype
     dims: tuple[int, ...]
     offset: int
-    length: int
+
+    @property
+    def length(self) -> int:
+        """Bytes."""
+        return math.prod(self.dims) * _BYTES[self.dtype]
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.length
 
 
-def pack(parts: Mapping[str, Part]) -> tuple[list[Slot], bytes]:
-    """Lays the parts out in order, each at a multiple of 64 bytes, zeros between.
+def lay_out(parts: Sequence[Part]) -> list[Slot]:
+    """The parts in order, each tensor at a multiple of 64 bytes.
 
-    A quantised part becomes two slots, `<name>.packed` and `<name>.scales`. All numbers are
+    A matrix of 4 or 8 bits becomes two slots, `<name>.packed` and `<name>.scales`. All numbers are
     little-endian.
     """
     slots: list[Slot] = []
-    file = bytearray()
-
-    def put(name: str, kind: Literal["plain", "packed", "scales"], array: NDArray[Any]) -> None:
-        file.extend(bytes(-len(file) % ALIGN))
-        raw = array.astype(array.dtype.newbyteorder("<")).tobytes()
-        slots.append(Slot(name, kind, array.dtype.name, array.shape, len(file), len(raw)))
-        file.extend(raw)
-
-    for name, part in parts.items():
-        if isinstance(part, Quantised):
-            put(f"{name}.packed", "packed", part.packed)
-            put(f"{name}.scales", "scales", part.scales.reshape(-1))
+    for part in parts:
+        rows = sum(part.rows)
+        if part.columns is None:
+            _append(slots, part.name, "vector", "float32", (rows,))
+        elif part.bits in (4, 8):
+            blocks = part.columns // BLOCK
+            packed = (rows, blocks, 4 * part.bits)
+            _append(slots, f"{part.name}.packed", "packed", "uint8", packed)
+            _append(slots, f"{part.name}.scales", "scales", "float16", (rows, blocks))
         else:
-            put(name, "plain", part)
-    return slots, bytes(file)
+            dtype: Dtype = "float16" if part.bits == 16 else "float32"
+            if part.turned:
+                _append(slots, part.name, "columns", dtype, (part.columns, rows))
+            else:
+                _append(slots, part.name, "rows", dtype, (rows, part.columns))
+    return slots
 
 
-def expansion(slots: list[Slot]) -> tuple[list[Slot], list[ExpandStep]]:
-    """The layout of the expanded file, and the steps that make it from the int4 one.
+def size_of(slots: Sequence[Slot]) -> int:
+    """Bytes of a file of this layout."""
+    return slots[-1].end
 
-    A quantised matrix becomes f32[K, N] under its own name (transposed, as MatMul wants its
-    right side); everything else is copied.
+
+def expansion(slots: Sequence[Slot]) -> tuple[list[Slot], list[ExpandStep]]:
+    """The layout of the expanded file, all float32, and the steps that make it.
+
+    A matrix in blocks becomes f32[K, N] under its own name (transposed, as MatMul wants its right
+    side); floats keep their order.
     """
     expanded: list[Slot] = []
     steps: list[ExpandStep] = []
     by_name = {slot.name: slot for slot in slots}
-    end = 0
     for slot in slots:
-        target = end + -end % ALIGN
-        if slot.kind == "packed":
-            name = slot.name.removesuffix(".packed")
-            rows, columns = slot.dims[0], slot.dims[1] * slot.dims[2] * 2
-            length = rows * columns * 4
-            scales = by_name[f"{name}.scales"].offset
-            expanded.append(Slot(name, "plain", "float32", (columns, rows), target, length))
-            steps.append(
-                DequantiseStep(
-                    source=slot.offset, scales=scales, k=columns, n=rows, target=target,
-                    length=length,
-                )
-            )  # fmt: skip
-        elif slot.kind == "plain":
-            length = slot.length
-            expanded.append(Slot(slot.name, "plain", slot.dtype, slot.dims, target, length))
-            steps.append(CopyStep(source=slot.offset, target=target, length=length))
-        else:
-            continue
-        end = target + length
+        match slot.kind:
+            case "scales":
+                continue
+            case "packed":
+                name = slot.name.removesuffix(".packed")
+                n, blocks, width = slot.dims
+                made = _append(expanded, name, "columns", "float32", (blocks * BLOCK, n))
+                step = DequantiseStep if width * 2 == BLOCK else DequantiseBytesStep
+                scales = by_name[f"{name}.scales"].offset
+                steps.append(
+                    step(
+                        source=slot.offset, scales=scales, k=blocks * BLOCK, n=n,
+                        target=made.offset, length=made.length,
+                    )
+                )  # fmt: skip
+            case _:
+                made = _append(expanded, slot.name, slot.kind, "float32", slot.dims)
+                copied = CopyStep if slot.dtype == "float32" else WidenStep
+                steps.append(copied(source=slot.offset, target=made.offset, length=made.length))
     return expanded, steps
 
 
-def expand(file: bytes, steps: list[ExpandStep]) -> bytes:
+def expand(file: bytes, steps: Sequence[ExpandStep]) -> bytes:
     """Runs the steps: what a node does at load, here in numpy."""
     out = bytearray(max(step.target + step.length for step in steps))
     for step in steps:
@@ -111,9 +148,15 @@ def _made(file: bytes, step: ExpandStep) -> bytes:
         return file[step.source : step.source + step.length]
     if isinstance(step, WidenStep):
         return np.frombuffer(file, "<f2", step.length // 4, step.source).astype("<f4").tobytes()
-    bits: Bits = 4 if isinstance(step, DequantiseStep) else 8
     blocks = step.k // BLOCK
-    packed = np.frombuffer(file, np.uint8, step.n * step.k * bits // 8, step.source)
+    width = BLOCK // 2 if isinstance(step, DequantiseStep) else BLOCK
+    packed = np.frombuffer(file, np.uint8, step.n * blocks * width, step.source)
     scales = np.frombuffer(file, "<f2", step.n * blocks, step.scales)
-    matrix = Quantised(packed.reshape(step.n, blocks, 4 * bits), scales.reshape(step.n, blocks))
+    matrix = Quantised(packed.reshape(step.n, blocks, width), scales.reshape(step.n, blocks))
     return np.ascontiguousarray(dequantise(matrix).T).astype("<f4").tobytes()
+
+
+def _append(slots: list[Slot], name: str, kind: Kind, dtype: Dtype, dims: tuple[int, ...]) -> Slot:
+    end = slots[-1].end if slots else 0
+    slots.append(Slot(name, kind, dtype, dims, end + -end % ALIGN))
+    return slots[-1]

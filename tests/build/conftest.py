@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,8 +35,29 @@ CONFIG = {
 }
 
 
-def write_checkpoint(folder: Path, seed: int = 0, **changes: object) -> Path:
-    """A random Llama with a tokenizer that knows single bytes only."""
+FAMILIES: dict[str, dict[str, object]] = {
+    "llama": {
+        "rope_scaling": {
+            "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0, "original_max_position_embeddings": 64,
+        },
+        "tie_word_embeddings": False,
+    },
+    "mistral": {"sliding_window": 80, "tie_word_embeddings": False},
+    "qwen2": {},
+    # Heads wider than hidden_size / heads.
+    "qwen3": {"head_dim": 32, "tie_word_embeddings": False},
+}  # fmt: skip
+"""What the config of a checkpoint of each family says otherwise."""
+
+
+def write_checkpoint(
+    folder: Path, seed: int = 0, family: str | None = None, **changes: object
+) -> Path:
+    """A random Llama, or one of `FAMILIES`, with a tokenizer that knows single bytes only.
+
+    `changes` are to what config.json says, not to the weights.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocab = {token: i for i, token in enumerate(["<|bos|>", "<|eos|>", *alphabet])}
@@ -47,33 +69,48 @@ def write_checkpoint(folder: Path, seed: int = 0, **changes: object) -> Path:
         single="<|bos|> $A", special_tokens=[("<|bos|>", 0)]
     )
     tokenizer.save(str(folder / "tokenizer.json"))
-    config = {**CONFIG, "vocab_size": len(vocab), **changes}
-    (folder / "config.json").write_text(json.dumps(config))
+    config = {**CONFIG, "vocab_size": len(vocab)}
+    if family:
+        config |= {"model_type": family, **FAMILIES[family]}
+    (folder / "config.json").write_text(json.dumps({**config, **changes}))
     (folder / "MODEL_CARD.md").write_text("---\nlicense: mit\n---\nRandom.\n")
-    draw = np.random.default_rng(seed)
+    save_file(_tensors(config, np.random.default_rng(seed)), folder / "model.safetensors")
+    return folder
 
+
+def _tensors(config: dict[str, Any], draw: np.random.Generator) -> dict[str, np.ndarray]:
     def matrix(rows: int, columns: int) -> np.ndarray:
         return (draw.standard_normal((rows, columns)) * 1.4 / columns**0.5).astype(np.float16)
 
-    def norm() -> np.ndarray:
-        return (1 + draw.standard_normal(HIDDEN) * 0.1).astype(np.float16)
+    def norm(size: int = HIDDEN) -> np.ndarray:
+        return (1 + draw.standard_normal(size) * 0.1).astype(np.float16)
 
-    tensors = {"model.embed_tokens.weight": matrix(len(vocab), HIDDEN), "model.norm.weight": norm()}
+    family, vocab = config["model_type"], config["vocab_size"]
+    queries, keys = HEADS * config["head_dim"], KV * config["head_dim"]
+    tensors = {"model.embed_tokens.weight": matrix(vocab, HIDDEN), "model.norm.weight": norm()}
+    if not config["tie_word_embeddings"]:
+        tensors["lm_head.weight"] = matrix(vocab, HIDDEN)
     for layer in range(BLOCKS):
         at = f"model.layers.{layer}"
         tensors |= {
             f"{at}.input_layernorm.weight": norm(),
             f"{at}.post_attention_layernorm.weight": norm(),
-            f"{at}.self_attn.q_proj.weight": matrix(HEADS * HEAD_DIM, HIDDEN),
-            f"{at}.self_attn.k_proj.weight": matrix(KV * HEAD_DIM, HIDDEN),
-            f"{at}.self_attn.v_proj.weight": matrix(KV * HEAD_DIM, HIDDEN),
-            f"{at}.self_attn.o_proj.weight": matrix(HIDDEN, HEADS * HEAD_DIM),
+            f"{at}.self_attn.q_proj.weight": matrix(queries, HIDDEN),
+            f"{at}.self_attn.k_proj.weight": matrix(keys, HIDDEN),
+            f"{at}.self_attn.v_proj.weight": matrix(keys, HIDDEN),
+            f"{at}.self_attn.o_proj.weight": matrix(HIDDEN, queries),
             f"{at}.mlp.gate_proj.weight": matrix(INTER, HIDDEN),
             f"{at}.mlp.up_proj.weight": matrix(INTER, HIDDEN),
             f"{at}.mlp.down_proj.weight": matrix(HIDDEN, INTER),
         }
-    save_file(tensors, folder / "model.safetensors")
-    return folder
+        if family == "qwen2":
+            for name, size in (("q", queries), ("k", keys), ("v", keys)):
+                bias = (draw.standard_normal(size) * 0.3).astype(np.float16)
+                tensors[f"{at}.self_attn.{name}_proj.bias"] = bias
+        if family == "qwen3":
+            for name in ("q_norm", "k_norm"):
+                tensors[f"{at}.self_attn.{name}.weight"] = norm(config["head_dim"])
+    return tensors
 
 
 @pytest.fixture(scope="session")

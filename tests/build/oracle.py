@@ -1,4 +1,4 @@
-"""A Llama forward pass in plain numpy, float64: the independent word on what shards compute."""
+"""A decoder's forward pass in plain numpy, float64: the independent word on what shards compute."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from build.shards.huggingface import Checkpoint
+from build.shards.quantise import Floats, dequantise, quantise
+from build.shards.rope import rotary_tables
+from build.shards.source import Bits, Source, tensor_shapes
 
 Array = NDArray[np.float64]
 Weights = Callable[[str], Array]
@@ -18,13 +20,13 @@ Weights = Callable[[str], Array]
 class Oracle:
     """Logits of a whole sequence at once, no cache; `weights` gives a tensor by its name."""
 
-    checkpoint: Checkpoint
+    checkpoint: Source
     weights: Weights
 
     def logits(self, ids: list[int]) -> Array:
         """ids -> float64[len(ids), vocab]"""
         s, w = self.checkpoint.shape, self.weights
-        x = w("model.embed_tokens.weight").astype(np.float16).astype(np.float64)[ids]
+        x = w("embed")[ids]
         for layer in range(s.blocks):
             at = f"model.layers.{layer}"
             y = self._norm(x, w(f"{at}.input_layernorm.weight"))
@@ -32,7 +34,7 @@ class Oracle:
             y = self._norm(x, w(f"{at}.post_attention_layernorm.weight"))
             gate, up = y @ w(f"{at}.mlp.gate_proj.weight").T, y @ w(f"{at}.mlp.up_proj.weight").T
             x = x + (gate / (1 + np.exp(-gate)) * up) @ w(f"{at}.mlp.down_proj.weight").T
-        return self._norm(x, w("model.norm.weight")) @ w("lm_head.weight").T
+        return self._norm(x, w("model.norm.weight")) @ w("head").T
 
     def greedy(self, prompt: list[int], count: int) -> list[int]:
         """`count` greedy ids, recomputing everything at each."""
@@ -49,12 +51,17 @@ class Oracle:
         length = len(x)
 
         def heads(name: str, count: int) -> Array:
-            projected = x @ self.weights(f"{at}.self_attn.{name}.weight").T
-            return projected.reshape(length, count, s.head_dim).transpose(1, 0, 2)
+            projected = x @ self.weights(f"{at}.self_attn.{name}_proj.weight").T
+            if s.qkv_bias:
+                projected = projected + self.weights(f"{at}.self_attn.{name}_proj.bias")
+            split = projected.reshape(length, count, s.head_dim)
+            if s.qk_norm and name != "v":
+                split = self._norm(split, self.weights(f"{at}.self_attn.{name}_norm.weight"))
+            return split.transpose(1, 0, 2)
 
-        query = self._turn(heads("q_proj", s.heads))
-        key = self._turn(heads("k_proj", s.kv_heads))
-        value = heads("v_proj", s.kv_heads)
+        query = self._turn(heads("q", s.heads))
+        key = self._turn(heads("k", s.kv_heads))
+        value = heads("v", s.kv_heads)
         out = np.empty((s.heads, length, s.head_dim))
         for head in range(s.heads):
             shared = head // (s.heads // s.kv_heads)
@@ -65,9 +72,35 @@ class Oracle:
         return out.transpose(1, 0, 2).reshape(length, -1)
 
     def _turn(self, x: Array) -> Array:
-        half = x.shape[-1] // 2
-        speeds = self.checkpoint.shape.rope_theta ** -(np.arange(half) / half)
-        angles = np.arange(x.shape[1])[:, None] * speeds
-        a, b = x[..., :half], x[..., half:]
-        cos, sin = np.cos(angles), np.sin(angles)
+        s = self.checkpoint.shape
+        cos, sin = rotary_tables(x.shape[1], s.head_dim, s.rope_theta, s.rope_scaling)
+        a, b = np.split(x, 2, axis=-1)
         return np.concatenate([a * cos - b * sin, b * cos + a * sin], -1)
+
+
+def rounded(source: Source, bits: Bits, ends: Bits) -> Oracle:
+    """The oracle on the weights as files of so many bits hold them."""
+    s, shapes, cache = source.shape, tensor_shapes(source.shape), dict[str, Array]()
+
+    def narrow(matrix: Floats, to: Bits) -> Floats:
+        if to == 4 or to == 8:
+            return dequantise(quantise(matrix, to))
+        return matrix.astype(np.float16).astype(np.float32) if to == 16 else matrix
+
+    def read(name: str) -> Floats:
+        if name in ("embed", "head"):
+            own = name == "head" and not s.tied
+            tensor = "lm_head.weight" if own else "model.embed_tokens.weight"
+            matrix = narrow(source.tensor(tensor, *shapes[tensor]), ends)
+            # Rows are looked up in float16 wherever the table is not float32.
+            half = name == "embed" and ends != 32
+            return matrix.astype(np.float16).astype(np.float32) if half else matrix
+        value = source.tensor(name, *shapes[name])
+        return narrow(value, bits) if value.ndim == 2 else value
+
+    def weights(name: str) -> Array:
+        if name not in cache:
+            cache[name] = read(name).astype(np.float64)
+        return cache[name]
+
+    return Oracle(source, weights)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from build.shards.layout import expand
-from build.shards.reference import session
+from build.shards.reference import WholeModel, session
 from pyodide_node.inference.manifest import Blob, Manifest, Variant
 
 
@@ -19,7 +19,7 @@ class Shards:
 
     def __init__(self, folder: Path, manifest: Manifest, variant: Variant) -> None:
         self.manifest = manifest
-        self._folder, self._variant = folder, variant
+        self._folder, self.variant = folder, variant
         self._files: dict[str, bytes] = {}
 
     def read(self, blob: Blob) -> bytes:
@@ -28,7 +28,7 @@ class Shards:
     def session(self, kind: str | int, first: int = 0) -> Any:
         """The session of "embed", "head", or of a span of `kind` blocks from `first`."""
         m = self.manifest
-        steps = m.graphs.variants[self._variant].expand
+        steps = m.graphs.variants[self.variant].expand
         if kind == "embed":
             files = {"embed.bin": self.read(m.embed)}
         elif kind == "head":
@@ -42,11 +42,21 @@ class Shards:
                 )
                 for name, blob in blobs.items()
             }
-        return session(self.read(m.graph(self._variant, kind)), files)  # type: ignore[arg-type]
+        return session(self.read(m.graph(self.variant, kind)), files)  # type: ignore[arg-type]
 
     def _weights(self, blob: Blob, steps: Any) -> bytes:
         data = self.read(blob)
         return expand(data, steps) if steps else data
+
+
+def whole_model(folder: Path, manifest: Manifest) -> WholeModel:
+    """The unsplit model."""
+    read = Shards(folder, manifest, "gpu-fp32").read
+    files = manifest.span_blobs(0, manifest.blocks)
+    files |= {"embed.bin": manifest.embed, "head.bin": manifest.head}
+    return WholeModel(
+        read(manifest.graphs.whole), {name: read(blob) for name, blob in files.items()}
+    )
 
 
 class Chain:
@@ -55,6 +65,7 @@ class Chain:
     def __init__(self, shards: Shards, cuts: Sequence[int]) -> None:
         """`cuts` are the borders, the ends included: (0, 3, 8) is two stages."""
         self.manifest = shards.manifest
+        self._kv = np.float16 if shards.variant == "gpu-fp16" else np.float32
         self._embed, self._head = shards.session("embed"), shards.session("head")
         pairs = list(itertools.pairwise(cuts))
         self._stages = [(b - a, shards.session(b - a, a)) for a, b in pairs]
@@ -62,7 +73,7 @@ class Chain:
 
     def restart(self) -> None:
         m = self.manifest
-        empty = np.zeros((1, m.kv_heads, 0, m.head_dim), np.float32)
+        empty = np.zeros((1, m.kv_heads, 0, m.head_dim), self._kv)
         self._past = [
             {f"past_{k}_{x}": empty for k in range(blocks) for x in ("key", "value")}
             for blocks, _ in self._stages

@@ -9,11 +9,9 @@ import numpy as np
 import pytest
 
 from build.shards.huggingface import Checkpoint
-from build.shards.quantise import dequantise, quantise
-from build.shards.reference import WholeModel
 from pyodide_node.inference.manifest import Manifest, Variant
-from tests.build.oracle import Oracle
-from tests.build.swarm import Chain, Shards
+from tests.build.oracle import Oracle, rounded
+from tests.build.swarm import Chain, Shards, whole_model
 
 VARIANTS: tuple[Variant, ...] = ("gpu-fp32", "wasm-expanded")
 
@@ -21,41 +19,7 @@ VARIANTS: tuple[Variant, ...] = ("gpu-fp32", "wasm-expanded")
 @pytest.fixture(scope="module")
 def oracle(checkpoint: Checkpoint) -> Oracle:
     """Plain arithmetic on the rounded weights, in float64."""
-    cache: dict[str, np.ndarray] = {}
-
-    def weights(name: str) -> np.ndarray:
-        if name not in cache:
-            s = checkpoint.shape
-            sizes = {
-                "q_proj": (s.heads * s.head_dim, s.hidden_size),
-                "k_proj": (s.kv_heads * s.head_dim, s.hidden_size),
-                "v_proj": (s.kv_heads * s.head_dim, s.hidden_size),
-                "o_proj": (s.hidden_size, s.heads * s.head_dim),
-                "gate_proj": (s.intermediate_size, s.hidden_size),
-                "up_proj": (s.intermediate_size, s.hidden_size),
-                "down_proj": (s.hidden_size, s.intermediate_size),
-            }
-            part = name.split(".")[-2]
-            table = "model.embed_tokens.weight", s.vocab_size, s.hidden_size
-            if name == "lm_head.weight":
-                value = dequantise(quantise(checkpoint.tensor(*table)))
-            elif part in sizes:
-                value = dequantise(quantise(checkpoint.tensor(name, *sizes[part])))
-            elif part == "embed_tokens":
-                value = checkpoint.tensor(*table)
-            else:
-                value = checkpoint.tensor(name, s.hidden_size)
-            cache[name] = value.astype(np.float64)
-        return cache[name]
-
-    return Oracle(checkpoint, weights)
-
-
-def whole(shards: Path, manifest: Manifest) -> WholeModel:
-    read = Shards(shards, manifest, "gpu-fp32").read
-    files = {name: read(blob) for name, blob in manifest.span_blobs(0, manifest.blocks).items()}
-    files |= {"embed.bin": read(manifest.embed), "head.bin": read(manifest.head)}
-    return WholeModel(read(manifest.graphs.whole), files)
+    return rounded(checkpoint, 4, 8)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -77,13 +41,13 @@ def test_whole_model_computes_the_oracles_logits_and_ids(
     shards: Path, manifest: Manifest, oracle: Oracle
 ) -> None:
     reference = manifest.reference
-    logits = whole(shards, manifest).step(reference.prompt_ids)
+    logits = whole_model(shards, manifest).step(reference.prompt_ids)
     assert np.abs(logits - oracle.logits(reference.prompt_ids)).max() < 1e-4
     assert oracle.greedy(reference.prompt_ids, 32) == reference.ids
 
 
 def test_reference_is_reproduced(shards: Path, manifest: Manifest) -> None:
-    ids, _ = whole(shards, manifest).greedy(manifest.reference.prompt_ids, 32)
+    ids, _ = whole_model(shards, manifest).greedy(manifest.reference.prompt_ids, 32)
     assert ids == manifest.reference.ids
 
 

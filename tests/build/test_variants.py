@@ -1,0 +1,100 @@
+"""Every family in every number of bits: pieces of every variant say what the unsplit model says,
+and that says what plain arithmetic says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from build.shards.builder import build
+from build.shards.huggingface import Checkpoint
+from build.shards.source import Bits, Source
+from build.shards.weights import ends_bits
+from pyodide_node.inference.manifest import Manifest, Variant
+from tests.build.conftest import FAMILIES, write_checkpoint
+from tests.build.oracle import rounded
+from tests.build.swarm import Chain, Shards, whole_model
+
+CUTS = (0, 3, 8)
+EXACT: tuple[Variant, ...] = ("gpu-fp32", "wasm-expanded")
+ANSWER = 12
+"""Ids; the float64 oracle computes every one from the beginning."""
+
+
+@dataclass
+class Model:
+    source: Source
+    folder: Path
+    manifest: Manifest
+
+
+@pytest.fixture(
+    scope="module", params=[(f, b) for f in FAMILIES for b in (4, 8, 16, 32)],
+    ids=lambda of: f"{of[0]}-{of[1]}",
+)  # fmt: skip
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Model:
+    family, bits = request.param
+    folder = tmp_path_factory.mktemp(family)
+    source = Checkpoint(write_checkpoint(folder / "checkpoint", family=family))
+    return Model(source, folder, build(source, folder, family, bits=bits).manifest)
+
+
+def test_says_what_it_is(model: Model) -> None:
+    manifest, shape = model.manifest, model.source.shape
+    assert manifest.architecture == shape.architecture
+    assert manifest.ends_bits == max(8, manifest.bits)
+    assert (manifest.embed == manifest.head) == shape.tied
+
+
+def test_unsplit_model_computes_the_oracles_logits_and_ids(model: Model) -> None:
+    manifest, reference = model.manifest, model.manifest.reference
+    oracle = rounded(model.source, manifest.bits, manifest.ends_bits)
+    logits = whole_model(model.folder, manifest).step(reference.prompt_ids)
+    assert np.abs(logits - oracle.logits(reference.prompt_ids)).max() < 1e-4
+    assert oracle.greedy(reference.prompt_ids, ANSWER) == reference.ids[:ANSWER]
+
+
+@pytest.mark.parametrize("variant", EXACT)
+def test_pieces_answer_as_the_unsplit_model(model: Model, variant: Variant) -> None:
+    manifest = model.manifest
+    chain = Chain(Shards(model.folder, manifest, variant), CUTS)
+    assert chain.greedy(manifest.reference.prompt_ids, 32) == manifest.reference.ids
+
+
+def test_half_precision_stays_near(model: Model) -> None:
+    manifest = model.manifest
+    ids = manifest.reference.prompt_ids
+
+    def logits(variant: Variant) -> np.ndarray:
+        chain = Chain(Shards(model.folder, manifest, variant), CUTS)
+        # Two steps, so that what the cache keeps counts.
+        chain.hidden(ids[:-1])
+        values, indices, _ = chain.choose(chain.hidden(ids[-1:]), k=manifest.vocab_size)
+        return np.asarray(values[np.argsort(indices)])
+
+    single, half = logits("gpu-fp32"), logits("gpu-fp16")
+    assert half.dtype == np.float32
+    assert 0 < np.abs(half - single).max() < 0.01 * np.abs(single).max()
+
+
+@pytest.mark.parametrize(
+    ("vocab", "hidden", "tied", "bits", "ends"),
+    [
+        (2048, 192, True, 4, 8),
+        (151_936, 896, True, 4, 8),
+        (128_256, 2048, True, 4, 8),
+        (128_256, 4096, False, 4, 4),
+        (128_256, 4096, False, 8, 4),
+        (32_000, 4096, False, 8, 8),
+        (128_256, 4096, False, 16, 16),
+        (2048, 192, True, 32, 32),
+    ],
+)
+def test_ends_get_8_bits_where_an_asker_can_hold_them(
+    checkpoint: Checkpoint, vocab: int, hidden: int, tied: bool, bits: Bits, ends: Bits
+) -> None:
+    shape = replace(checkpoint.shape, vocab_size=vocab, hidden_size=hidden, tied=tied)
+    assert ends_bits(shape, bits) == ends
