@@ -15,8 +15,8 @@ H hidden size:
 
 `past` may be longer than what is valid: room behind `total_sequence_length` is ignored, present
 keeps the longer length, and a rewind is a smaller `total_sequence_length` with the same past.
-Run `embed` on a CPU or WASM provider: it looks rows up in float16, which GPUs without shader-f16
-refuse.
+Run `embed` on a CPU or WASM provider: its table or the scales are float16, which GPUs without
+shader-f16 refuse.
 
 A block ends with its residual Add, so that one tensor crosses a border. The head reduces inside
 the graph, so that logits never leave it. Sums run in fp32 (`accuracy_level=1`): with int8 sums,
@@ -29,12 +29,12 @@ pass a Cast, which ONNX Runtime computes once, at load, because its input never 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Literal
 
 from onnx import TensorProto
 
 from build.shards.layout import Slot
+from build.shards.lookup import look_up
 from build.shards.protos import TYPES, ints, model, node, scalar, tensors, value
 from build.shards.quantise import BLOCK
 from build.shards.source import Shape
@@ -66,7 +66,7 @@ class GraphMaker:
 
     def embed(self) -> bytes:
         """Table look-up."""
-        nodes, weights = self._embed_nodes("hidden")
+        nodes, weights = look_up(self._embed, "hidden")
         return model(
             "embed",
             nodes,
@@ -119,7 +119,7 @@ class GraphMaker:
     def whole(self) -> bytes:
         """The unsplit model, logits at every position: the reference for all splits."""
         blocks, vocab = self._shape.blocks, self._shape.vocab_size
-        embed, table = self._embed_nodes("embedded")
+        embed, table = look_up(self._embed, "embedded")
         span, layers = self._span_nodes(blocks, "embedded", "blocks_out")
         head, matrix = self._head_nodes("final", "flat_logits")
         # The head takes one row a position, as it does alone.
@@ -144,34 +144,6 @@ class GraphMaker:
             ],
             [*table, *layers, *matrix, *dims],
         )
-
-    def _embed_nodes(self, out: str) -> tuple[list[Any], list[Any]]:
-        table = [slot for slot in self._embed if slot.name.startswith("table")]
-        looked_up = out if table[0].dtype == "float32" else "looked_up"
-        if table[0].kind == "rows":
-            weights = tensors(table, "embed.bin", "embed.")
-            nodes = [node("Gather", ["embed.table", "input_ids"], [looked_up], axis=0)]
-        else:
-            # The bytes that MatMulNBits reads, as rows of one piece.
-            packed, scales = table
-            vocab, blocks, width = packed.dims
-            rows = replace(packed, dims=(vocab, blocks * width))
-            weights = tensors([rows, scales], "embed.bin", "embed.")
-            nodes = [
-                node(
-                    "GatherBlockQuantized",
-                    ["embed.table.packed", "input_ids", "embed.table.scales"],
-                    [looked_up],
-                    domain="com.microsoft",
-                    gather_axis=0,
-                    quantize_axis=1,
-                    block_size=BLOCK,
-                    bits=8 * width // BLOCK,
-                )
-            ]
-        if looked_up != out:
-            nodes.append(node("Cast", ["looked_up"], [out], to=TensorProto.FLOAT))
-        return nodes, weights
 
     def _head_nodes(self, before: str, logits: str) -> tuple[list[Any], list[Any]]:
         """f32[S, H] to f32[S, V]. The norm is taken in float32 in every variant."""

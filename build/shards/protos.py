@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 
 from build.shards.layout import Slot
 
-__all__ = ["TYPES", "ints", "model", "node", "scalar", "tensors", "value"]
+__all__ = ["TYPES", "ints", "model", "node", "number", "scalar", "tensors", "value"]
 
 TYPES = {
     "float32": TensorProto.FLOAT,
@@ -31,6 +31,10 @@ def value(name: str, kind: int, dims: Sequence[int | str]) -> Any:
 
 def ints(name: str, *values: int) -> Any:
     return helper.make_tensor(name, TensorProto.INT64, [len(values)], values)
+
+
+def number(name: str, value: float) -> Any:
+    return helper.make_tensor(name, TensorProto.FLOAT, [], [value])
 
 
 def scalar(name: str, number: int) -> Any:

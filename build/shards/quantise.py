@@ -2,7 +2,7 @@
 
 A weight is `(level - zero) * scale`: one float16 scale for every 32 weights along the inner (K)
 dimension, the level's middle as zero and no zero points: the one form that WebGPU, WASM and native
-ONNX Runtime all take. GatherBlockQuantized reads the same bytes as the rows of a table.
+ONNX Runtime all take.
 See https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md (MatMulNBits).
 """
 

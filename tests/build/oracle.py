@@ -91,10 +91,7 @@ def rounded(source: Source, bits: Bits, ends: Bits) -> Oracle:
         if name in ("embed", "head"):
             own = name == "head" and not s.tied
             tensor = "lm_head.weight" if own else "model.embed_tokens.weight"
-            matrix = narrow(source.tensor(tensor, *shapes[tensor]), ends)
-            # Rows are looked up in float16 wherever the table is not float32.
-            half = name == "embed" and ends != 32
-            return matrix.astype(np.float16).astype(np.float32) if half else matrix
+            return narrow(source.tensor(tensor, *shapes[tensor]), ends)
         value = source.tensor(name, *shapes[name])
         return narrow(value, bits) if value.ndim == 2 else value
 

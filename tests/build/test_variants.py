@@ -98,3 +98,18 @@ def test_ends_get_8_bits_where_an_asker_can_hold_them(
 ) -> None:
     shape = replace(checkpoint.shape, vocab_size=vocab, hidden_size=hidden, tied=tied)
     assert ends_bits(shape, bits) == ends
+
+
+@pytest.mark.parametrize("family", ["qwen2", "qwen3"])
+def test_ends_of_4_bits_answer_the_same(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("build.shards.weights.MOST_ENDS_BYTES", 0)
+    source = Checkpoint(write_checkpoint(tmp_path / "checkpoint", family=family))
+    manifest = build(source, tmp_path, family, bits=4).manifest
+    assert manifest.ends_bits == 4
+    reference = manifest.reference
+    assert rounded(source, 4, 4).greedy(reference.prompt_ids, ANSWER) == reference.ids[:ANSWER]
+    for variant in EXACT:
+        chain = Chain(Shards(tmp_path, manifest, variant), CUTS)
+        assert chain.greedy(reference.prompt_ids, 32) == reference.ids
