@@ -178,6 +178,8 @@ class Delivery:
                 unkept.add(part.sha256)
             if not part.root:
                 self._count(part.size)
+            if self._seeding is not None:
+                self._seeding.changed()
 
         for source in self._sources:
             source.rested()

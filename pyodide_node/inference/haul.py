@@ -27,8 +27,9 @@ _HTTP = 4
 """Requests under way at once, over all mirrors and gateways."""
 _PER_PEER = 2
 """Parts under way from one peer: while one ends, the next has begun."""
-_RUN_ALONE, _RUN_SWARM = 16, 2
-"""Parts in one request: many where nobody is there to swap with, few where somebody is."""
+_RUN = 4
+"""Parts in one request: a round trip more for each four megabytes is little, and nodes that start
+together have something to swap early."""
 _PART_BY = 60.0
 """Seconds for one part by HTTP: a source that trickles is as good as none."""
 _DEFER = 5.0
@@ -83,7 +84,6 @@ class Haul:
         self._from_peers: deque[tuple[float, int]] = deque()
         self._peers_since: float | None = None
         self._wake = asyncio.Event()
-        self._run = _RUN_ALONE
         self._large = False
         self._problem: KwaaiNetError | None = None
         self.full = False
@@ -117,15 +117,12 @@ class Haul:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def _order(self, parts: Iterable[Part]) -> None:
-        alone = self._peers is None or not self._peers.any()
-        self._run = _RUN_ALONE if alone else _RUN_SWARM
         own = self._host.keys.public_key
         wants = []
         for part in parts:
             index = (part.offset or 0) >> 20
-            group = f"{part.blob.sha256}{part.root}{index // self._run}".encode()
-            order = b"" if alone else hashlib.sha256(own + group).digest()
-            wants.append(_Want(part, order))
+            group = f"{part.blob.sha256}{part.root}{index // _RUN}".encode()
+            wants.append(_Want(part, hashlib.sha256(own + group).digest()))
         wants.sort(key=lambda want: (want.order, want.part.number))
         for want in wants:
             self._wants.setdefault(want.part.sha256, want)  # equal parts are fetched once
@@ -188,7 +185,7 @@ class Haul:
         run = [want]
         if want.part.offset is None or source.kind == "ipfs":
             return run
-        most = self._run if source.ranges else 1 << 12
+        most = _RUN if source.ranges else 1 << 12
         while len(run) < most:
             key = want.part.blob.sha256, run[-1].part.number + 1
             after = self._next.get(key)
@@ -228,7 +225,7 @@ class Haul:
 
     def _hopeless(self) -> bool:
         """Whether some part is to be had nowhere: nobody is at work, and nobody may be asked."""
-        if self._awaited():
+        if self._peers is not None and self._peers.awaited():
             return False
         return any(
             not want.claimed and self._source(want) is None and not self._left_to_peers(want)

@@ -88,10 +88,6 @@ class Peers:
             self._asking.cancel()
             self._asking = None
 
-    def any(self) -> bool:
-        """Whether there is anybody to ask."""
-        return bool(self._candidates())
-
     def able(self) -> list[bytes]:
         """Who has answered lately and may be asked for parts."""
         return [peer for peer in self._known if self._live(peer)]
@@ -188,7 +184,7 @@ class Peers:
                     if link.direct:
                         self._mesh.send(peer, PartsQuery(self._model), background=True)
                     elif link.path is None:
-                        self._mesh.warm([peer])
+                        link.warm()
                 except RemoteError:
                     continue
             await asyncio.sleep(_ASK_EVERY)

@@ -29,6 +29,10 @@ _READ = 4
 """Parts held in memory while their slices are asked for."""
 _PEERS = 64
 """Peers that may wait for slices at once."""
+_TELL_EVERY = 0.1
+"""Seconds between two tellings of what is here; more often would cost more than it saves."""
+_CURIOUS = 2.0
+"""Seconds for which who asked what is here is told of changes without asking again."""
 _BURST = 0.5
 """Seconds of the upload share that may be sent at once after a pause."""
 
@@ -63,6 +67,8 @@ class Seeding:
         self._waiting: OrderedDict[bytes, deque[PartRequest]] = OrderedDict()
         self._read: OrderedDict[str, bytes] = OrderedDict()
         self._held: tuple[int, bytes] = (-1, b"")
+        self._curious: dict[bytes, float] = {}
+        self._telling: asyncio.TimerHandle | None = None
         self._work = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.sent = 0
@@ -78,6 +84,7 @@ class Seeding:
             return
         match message:
             case PartsQuery(model) if model == self._model:
+                self._curious[peer] = self._host.clock.monotonic() + _CURIOUS
                 self._answer(peer, PartsHeld(model), self._bitmaps())
             case PartRequest(token, model):
                 queue = self._waiting.get(peer, deque())
@@ -93,14 +100,31 @@ class Seeding:
                     self._waiting[peer] = queue
                     self._work.set()
 
+    def changed(self) -> None:
+        """Something came or is on its way: who fetches now should know."""
+        if self._curious and self._telling is None:
+            loop = asyncio.get_running_loop()
+            self._telling = loop.call_later(_TELL_EVERY, self._tell)
+
     def left(self, peer: bytes) -> None:
         self._waiting.pop(peer, None)
+        self._curious.pop(peer, None)
 
     async def close(self) -> None:
+        if self._telling is not None:
+            self._telling.cancel()
+        self._curious.clear()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
+
+    def _tell(self) -> None:
+        self._telling = None
+        now = self._host.clock.monotonic()
+        self._curious = {peer: until for peer, until in self._curious.items() if until > now}
+        for peer in self._curious:
+            self._answer(peer, PartsHeld(self._model), self._bitmaps())
 
     def _bitmaps(self) -> bytes:
         if self._held[0] != self._storage.version:

@@ -120,9 +120,11 @@ class Swarm:
 
 
 @asynccontextmanager
-async def swarm(blocks: int = 8, *, delay: float = 0.010, seed: int = 0) -> AsyncIterator[Swarm]:
+async def swarm(
+    blocks: int = 8, *, delay: float = 0.010, seed: int = 0, hidden_size: int = 32
+) -> AsyncIterator[Swarm]:
     network = SimulatedNetwork(seed=seed, delay=delay)
-    model = simulated_model(blocks=blocks, seed=seed)
+    model = simulated_model(blocks=blocks, seed=seed, hidden_size=hidden_size)
     hub = Hub(RelaySettings(), SimulatedClock(0.0))
     built = Swarm(network, model, hub)
     name = model.manifest.name
