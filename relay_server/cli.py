@@ -22,6 +22,7 @@ app.command("relay_server.commands.relay:relay", config=sources("relay"))
 app.command("relay_server.commands.start:start", config=sources("node"))
 app.command("relay_server.commands.generate:generate", config=sources("node"))
 app.command("relay_server.commands.demo:demo")
+app.command("relay_server.commands.model:app", name="model")
 
 
 @app.meta.default

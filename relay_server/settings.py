@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
@@ -55,7 +56,7 @@ class RelaySettings:
     cdn: Annotated[Path | None, Parameter(show_default=False)] = None
     """Directory of the browser files. Default: those that came along, else ./dist/cdn."""
     models: Annotated[Path | None, Parameter(show_default=False)] = None
-    """Directory of models to offer. Default: those that came along, else ./dist/models."""
+    """Directory of models to offer. Default: where `kwaainet model add` puts them."""
     stun: bool = True
     """Answer STUN on the UDP port of the same number: tabs behind NATs learn their address."""
     ice_servers: Annotated[tuple[str, ...], _listed("--ice-server")] = ()
@@ -122,10 +123,30 @@ def default_cdn() -> Path | None:
     return _first_directory(here / "cdn", here.parent / "dist" / "cdn")
 
 
-def default_models() -> Path | None:
-    """The models that come along: of the installed package, else of the checkout."""
+def default_models() -> Path:
+    """Where models are kept: `dist/models` of a checkout, else this user's data directory (XDG Base
+    Directory Specification), in which the models that came along are linked. It need not exist."""
     here = Path(__file__).resolve().parent
-    return _first_directory(here / "models", here.parent / "dist" / "models")
+    if (here.parent / "pyproject.toml").is_file():
+        return here.parent / "dist" / "models"
+    base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    home = Path(base).expanduser() / "kwaainet" / "models"
+    return home if _link_into(home, here / "models") else here / "models"
+
+
+def _link_into(home: Path, came_along: Path) -> bool:
+    """Whether `home` can be written; an upgrade moves the links."""
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        for folder in came_along.iterdir() if came_along.is_dir() else ():
+            link = home / folder.name
+            if link.is_symlink() and link.readlink() != folder:
+                link.unlink()
+            if not link.exists():
+                link.symlink_to(folder, target_is_directory=True)
+    except OSError:
+        return False
+    return True
 
 
 def _first_directory(*paths: Path) -> Path | None:

@@ -16,7 +16,7 @@ from build.shards.huggingface_tokenizer import checked_chat
 from build.shards.quantise import BLOCK, Bytes, Floats, Quantised
 from build.shards.rope import RopeFactors
 from build.shards.small_files import hash_file
-from build.shards.source import Bits, CheckpointError, tensor_shapes
+from build.shards.source import Bits, CheckpointError, finite, tensor_shapes
 from build.shards.tokenizer import first_id, open_tokenizer
 
 __all__ = ["GgufFile", "best_bits"]
@@ -111,9 +111,7 @@ class GgufFile:
         # Nonsense scales are found below, and need no warning besides.
         with np.errstate(all="ignore"):
             values: Floats = dequantize(packed, info.kind).astype(np.float32, copy=False)
-        if not np.isfinite(values).all():
-            raise CheckpointError(f"{name} has values that are no numbers: the file is broken")
-        return values
+        return finite(name, values)
 
     def tensor(self, name: str, *dims: int) -> Floats:
         """The whole tensor; `CheckpointError` when it is missing or of another shape."""
@@ -130,8 +128,7 @@ class GgufFile:
         packed = self._rows(name, info, first, last)
         blocks = packed.reshape(last - first, info.dims[-1] // BLOCK, -1)
         scales = np.ascontiguousarray(blocks[..., :2]).view("<f2")[..., 0]
-        if not np.isfinite(scales).all():
-            raise CheckpointError(f"{name} has values that are no numbers: the file is broken")
+        finite(name, scales.astype(np.float32))
         levels = blocks[..., 2:]
         if bits == 8:
             return Quantised(packed=np.bitwise_xor(levels, 0x80, dtype=np.uint8), scales=scales)

@@ -18,7 +18,14 @@ from build.shards.huggingface_config import generation_defaults, read_config, sh
 from build.shards.huggingface_tokenizer import chat_of, read_tokenizer_config
 from build.shards.quantise import Floats, Quantised
 from build.shards.small_files import hash_file, inside, parse_json, read_small
-from build.shards.source import NOT_A_PICKLE, PICKLES, Bits, CheckpointError, tensor_shapes
+from build.shards.source import (
+    NOT_A_PICKLE,
+    PICKLES,
+    Bits,
+    CheckpointError,
+    finite,
+    tensor_shapes,
+)
 from build.shards.tokenizer import MAX_TOKENIZER_BYTES, first_id, open_tokenizer
 
 __all__ = ["Checkpoint"]
@@ -118,7 +125,7 @@ class Checkpoint:
             raise CheckpointError(f"{name} has {dims[0]} rows, not [{first}, {last})")
         with _opened(path) as tensors:
             part = np.asarray(tensors.get_slice(name)[first:last])
-        return part.astype(np.float32)
+        return finite(name, part.astype(np.float32))
 
     def tensor(self, name: str, *dims: int) -> Floats:
         """The named tensor as f32; `CheckpointError` when it is missing or of another shape."""

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+import numpy as np
+
 from build.shards.quantise import BLOCK, Floats, Quantised
 from build.shards.rope import RopeScaling
+from pyodide_node.errors import RemoteError
 from pyodide_node.inference.manifest import MAX_BLOCKS, Chat, GenerationDefaults
 
 __all__ = [
@@ -18,6 +21,7 @@ __all__ = [
     "CheckpointError",
     "Shape",
     "Source",
+    "finite",
     "open_source",
     "tensor_shapes",
 ]
@@ -41,8 +45,8 @@ LONGEST_CONTEXT = 1 << 20
 """Positions; what a manifest may say. A longer context is cut to it."""
 
 
-class CheckpointError(Exception):
-    """The checkpoint cannot be turned into shards; the message says what to change."""
+class CheckpointError(RemoteError):
+    """A checkpoint cannot be turned into shards; the message says what to change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +153,13 @@ class Source(Protocol):
         ...
 
 
+def finite(name: str, values: Floats) -> Floats:
+    """The same values; `CheckpointError` if one of them is infinite or no number at all."""
+    if not np.isfinite(values).all():
+        raise CheckpointError(f"{name} has values that are no numbers: the file is broken")
+    return values
+
+
 def tensor_shapes(shape: Shape) -> dict[str, tuple[int, ...]]:
     """Every tensor that a model of these sizes has, by name; a tied head has none of its own."""
     s = shape
@@ -204,8 +215,10 @@ def open_source(path: Path, context_length: int | None = None) -> Source:
     if path.suffix.lower() in PICKLES:
         raise CheckpointError(f"{path.name}: {NOT_A_PICKLE}")
     try:
-        with path.open("rb") as file:
-            begins = file.read(len(MAGIC))
+        begins = b""
+        if path.is_file():  # and no pipe, whose other end may never come
+            with path.open("rb") as file:
+                begins = file.read(len(MAGIC))
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from None
     if begins == MAGIC:

@@ -60,7 +60,10 @@ def _greeting(running: Relay) -> str:
         lines.append("  paste this into your page:")
         lines.append(f'    <script async src="{running.url}/sovereign-ai.js"></script>')
     lines.append(f"  native nodes dial {running.mesh_url}")
-    lines.append(f"  models: {settings.models or 'none; name their directory with --models'}")
+    if settings.models is None:
+        lines.append("  models: none; name their directory with --models")
+    else:
+        lines.append(f"  models: {settings.models}; add one with `kwaainet model add PATH`")
     lines.append(f"  STUN: {f'UDP port {running.port}' if settings.stun else 'off'}")
     lines.append(f"  status: {running.url}/status.json, {running.url}/metrics")
     if settings.host not in ("127.0.0.1", "::1", "localhost") and not settings.audiences:

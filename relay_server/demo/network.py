@@ -58,7 +58,7 @@ class DemoNetwork:
         except ModuleNotFoundError:
             raise LocalError("the demo needs its extra: pip install 'kwaainet[demo]'") from None
         cdn, models = default_cdn(), self.options.models or default_models()
-        if cdn is None or models is None or not (cdn / "sovereign-ai.js").exists():
+        if cdn is None or not (cdn / "sovereign-ai.js").exists():
             raise LocalError("the browser files are not built yet; run `make build` first")
         settings = RelaySettings(host="127.0.0.1", port=0, cdn=cdn, models=models)
         async with AsyncExitStack() as stack:

@@ -127,18 +127,21 @@ FAMILIES: dict[str, Family] = {
 }
 
 
-def write_family(folder: Path, name: str) -> Path:
-    """Writes the checkpoint of this name, the same bytes every time; returns `folder`."""
+def write_family(folder: Path, name: str, scale: int = 1) -> Path:
+    """Writes the checkpoint of this name, the same bytes every time; returns `folder`.
+
+    `scale` multiplies its width: K-quants need rows of 256.
+    """
     family = FAMILIES[name]
     folder.mkdir(parents=True, exist_ok=True)
     bos, eos = family.papers(folder)
     config = {
         "hidden_act": "silu",
-        "hidden_size": HIDDEN,
-        "intermediate_size": INTER,
+        "hidden_size": HIDDEN * scale,
+        "intermediate_size": INTER * scale,
         "num_attention_heads": HEADS,
         "num_key_value_heads": KV,
-        "head_dim": family.head_dim,
+        "head_dim": family.head_dim * scale,
         "num_hidden_layers": BLOCKS,
         "max_position_embeddings": CONTEXT,
         "rms_norm_eps": 1e-5,
@@ -153,7 +156,7 @@ def write_family(folder: Path, name: str) -> Path:
     _json(folder / "config.json", config)
     _json(folder / "generation_config.json", generation)
     (folder / "README.md").write_text("---\nlicense: mit\n---\n\nRandom weights, for tests.\n")
-    save_file(_tensors(name), folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(_tensors(name, scale), folder / "model.safetensors", metadata={"format": "pt"})
     return folder
 
 
@@ -162,7 +165,7 @@ def golden(name: str) -> Golden:
     return Golden(**json.loads(GOLDEN.read_text(encoding="utf-8"))[name])
 
 
-def _tensors(name: str) -> dict[str, NDArray[np.float16]]:
+def _tensors(name: str, scale: int) -> dict[str, NDArray[np.float16]]:
     family = FAMILIES[name]
     draw = np.random.default_rng([ord(letter) for letter in name])
 
@@ -172,32 +175,33 @@ def _tensors(name: str) -> dict[str, NDArray[np.float16]]:
     def vector(count: int, middle: float, size: float) -> NDArray[np.float16]:
         return (middle + draw.standard_normal(count) * size).astype(np.float16)
 
-    queries, keys = HEADS * family.head_dim, KV * family.head_dim
+    hidden, inter, head_dim = HIDDEN * scale, INTER * scale, family.head_dim * scale
+    queries, keys = HEADS * head_dim, KV * head_dim
     tensors = {
-        "model.embed_tokens.weight": matrix(VOCAB, HIDDEN, 4.0),
-        "model.norm.weight": vector(HIDDEN, 1.0, 0.1),
+        "model.embed_tokens.weight": matrix(VOCAB, hidden, 4.0),
+        "model.norm.weight": vector(hidden, 1.0, 0.1),
     }
     if not family.tied:
-        tensors["lm_head.weight"] = matrix(VOCAB, HIDDEN, 4.0)
+        tensors["lm_head.weight"] = matrix(VOCAB, hidden, 4.0)
     for layer in range(BLOCKS):
         at, attention = f"model.layers.{layer}", f"model.layers.{layer}.self_attn"
         tensors |= {
-            f"{at}.input_layernorm.weight": vector(HIDDEN, 1.0, 0.1),
-            f"{at}.post_attention_layernorm.weight": vector(HIDDEN, 1.0, 0.1),
-            f"{attention}.q_proj.weight": matrix(queries, HIDDEN),
-            f"{attention}.k_proj.weight": matrix(keys, HIDDEN),
-            f"{attention}.v_proj.weight": matrix(keys, HIDDEN),
-            f"{attention}.o_proj.weight": matrix(HIDDEN, queries),
-            f"{at}.mlp.gate_proj.weight": matrix(INTER, HIDDEN),
-            f"{at}.mlp.up_proj.weight": matrix(INTER, HIDDEN),
-            f"{at}.mlp.down_proj.weight": matrix(HIDDEN, INTER),
+            f"{at}.input_layernorm.weight": vector(hidden, 1.0, 0.1),
+            f"{at}.post_attention_layernorm.weight": vector(hidden, 1.0, 0.1),
+            f"{attention}.q_proj.weight": matrix(queries, hidden),
+            f"{attention}.k_proj.weight": matrix(keys, hidden),
+            f"{attention}.v_proj.weight": matrix(keys, hidden),
+            f"{attention}.o_proj.weight": matrix(hidden, queries),
+            f"{at}.mlp.gate_proj.weight": matrix(inter, hidden),
+            f"{at}.mlp.up_proj.weight": matrix(inter, hidden),
+            f"{at}.mlp.down_proj.weight": matrix(hidden, inter),
         }
         if family.bias:
             for part, size in (("q", queries), ("k", keys), ("v", keys)):
                 tensors[f"{attention}.{part}_proj.bias"] = vector(size, 0.0, 0.5)
         if family.qk_norm:
             for part in ("q", "k"):
-                tensors[f"{attention}.{part}_norm.weight"] = vector(family.head_dim, 1.0, 0.2)
+                tensors[f"{attention}.{part}_norm.weight"] = vector(head_dim, 1.0, 0.2)
     return tensors
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
+from tests.build import kquants
 from tests.build.families import FAMILIES
 
 NAMES = {
@@ -72,7 +73,7 @@ def write_gguf(checkpoint: Path, path: Path, name: str, kind: Kind, **changes: A
         if value.ndim == 1:
             writer.add_tensor(gguf_name(tensor), value.astype(np.float32))
         else:
-            rows = gguf.quants.quantize(value.astype(np.float32), kind)
+            rows = quantised(value.astype(np.float32), kind)
             writer.add_tensor(gguf_name(tensor), rows, raw_dtype=kind)
     assert family.tied == ("lm_head.weight" not in load_file(checkpoint / "model.safetensors"))
     writer.write_header_to_file()
@@ -84,8 +85,15 @@ def write_gguf(checkpoint: Path, path: Path, name: str, kind: Kind, **changes: A
 
 FILE_TYPES = {
     Kind.F32: 0, Kind.F16: 1, Kind.BF16: 32, Kind.Q4_0: 2, Kind.Q8_0: 7, Kind.Q4_1: 3,
-    Kind.Q5_0: 8, Kind.Q5_1: 9,
+    Kind.Q5_0: 8, Kind.Q5_1: 9, Kind.Q4_K: 15, Kind.Q5_K: 17, Kind.Q6_K: 18,
 }  # fmt: skip
+
+
+def quantised(rows: NDArray[np.float32], kind: Kind) -> NDArray[Any]:
+    """f32[rows, columns] as the type has it; u8[rows, bytes] where it has blocks."""
+    if kind in kquants.PACK:
+        return kquants.quantise(rows, kind)
+    return gguf.quants.quantize(rows, kind)
 
 
 def gguf_name(name: str) -> str:

@@ -14,12 +14,12 @@ from tokenizers import Tokenizer
 
 from build.shards.gguf import best_bits
 from build.shards.gguf_tokenizer import PATTERNS
-from build.shards.quantise import dequantise
+from build.shards.quantise import dequantise, quantise
 from build.shards.rope import rotary_tables
 from build.shards.source import CheckpointError, Source, open_source, tensor_shapes
 from pyodide_node.inference.manifest import GenerationDefaults
 from tests.build.families import FAMILIES, golden, write_family
-from tests.build.gguf_files import write_gguf
+from tests.build.gguf_files import quantised, write_gguf
 
 NAMES = sorted(FAMILIES)
 
@@ -210,6 +210,36 @@ def test_every_type_is_read_as_the_formats_package_reads_it(
     if kind not in (Kind.F32, Kind.F16):
         want = gguf.quants.dequantize(gguf.quants.quantize(want, kind), kind)
     assert np.array_equal(file.tensor(name, *dims), want)
+
+
+K_QUANTS = {
+    # own error, then what 4 and 8 bits add to it; relative RMS, on normal weights
+    Kind.Q4_K: (0.078, 0.076, 0.0053),
+    Kind.Q5_K: (0.038, 0.082, 0.0053),
+    Kind.Q6_K: (0.019, 0.083, 0.0053),
+}
+
+
+@pytest.mark.parametrize("kind", K_QUANTS)
+def test_k_quants_keep_what_they_have_in_8_bits(tmp_path: Path, kind: Kind) -> None:
+    folder = write_family(tmp_path / "checkpoint", "llama3", scale=4)
+    file = open_source(write_gguf(folder, tmp_path / "model.gguf", "llama3", kind))
+    assert (file.bits, file.format[:9]) == (8, f"GGUF {kind.name}")
+    name, dims = "model.layers.2.mlp.gate_proj.weight", (512, 256)
+    own = open_source(folder).tensor(name, *dims)
+    want = gguf.quants.dequantize(quantised(own, kind), kind)
+    got = file.tensor(name, *dims)
+    assert np.array_equal(got, want)
+    assert np.array_equal(file.rows(name, 7, 300), want[7:300])
+    assert file.quantised(name, 8, 0, 1) is None
+
+    def error(one: np.ndarray, other: np.ndarray) -> float:
+        return float(np.sqrt(((one - other) ** 2).mean() / (other**2).mean()))
+
+    said = K_QUANTS[kind]
+    assert error(got, own) == pytest.approx(said[0], rel=0.05)
+    assert error(dequantise(quantise(got, 4)), got) == pytest.approx(said[1], rel=0.05)
+    assert error(dequantise(quantise(got, 8)), got) == pytest.approx(said[2], rel=0.05)
 
 
 def test_all_patterns_compile() -> None:

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from pyodide_node.errors import ConfigError
 from relay_server import Relay, RelaySettings
-from relay_server.settings import default_cdn, default_models
+from relay_server.settings import default_cdn
 from tests.relay_server.client import PATIENCE, Client
 from tests.relay_server.http import get
 
@@ -129,8 +129,8 @@ def test_half_of_tls_is_none() -> None:
 
 
 def test_files_that_came_along_are_found_or_not() -> None:
-    for found in (default_cdn(), default_models()):
-        assert found is None or found.is_dir()
+    found = default_cdn()
+    assert found is None or found.is_dir()
 
 
 def self_signed(folder: Path) -> tuple[Path, Path]:
