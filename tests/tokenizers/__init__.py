@@ -1,0 +1,1 @@
+"""The tab's tokenizers held against Python's."""
