@@ -51,7 +51,7 @@ def table(source: Checkpoint, name: str) -> np.ndarray:
         ({"rope_scaling": {"type": "linear"}}, "rope_type='linear'"),
         ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1.0}}, "rope_type='yarn'"),
         ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "llama3 rope"),
-        ({"intermediate_size": 100}, "multiple of 32"),
+        ({"hidden_size": 100}, "multiple of 32"),
         ({"hidden_size": 128}, "config.json says"),
         ({"num_hidden_layers": 9}, "no tensor"),
         ({"num_hidden_layers": 1 << 40}, "blocks"),
