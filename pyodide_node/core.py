@@ -177,6 +177,7 @@ class KwaaiNetCore:
                 "id": model.id,
                 "blocks": model.manifest.blocks,
                 "context": model.manifest.context_length,
+                "chat": model.manifest.chat is not None,
             },
             "span": work.holding.span if work else None,
             "problem": work.presence.problem if work else "",

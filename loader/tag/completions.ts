@@ -11,6 +11,7 @@ interface Common {
   temperature?: number;
   top_p?: number;
   top_k?: number;
+  repetition_penalty?: number;
   seed?: number;
   stop?: string | string[];
   stream?: boolean;
@@ -22,7 +23,7 @@ export interface CompletionRequest extends Common {
 }
 
 export interface ChatRequest extends Common {
-  messages: { role: string; content: string }[];
+  messages: { role: string; content: string | { type: 'text'; text: string }[] }[];
 }
 
 export interface Details {

@@ -3,7 +3,8 @@
 export interface Status {
   state: string;
   peer: string;
-  model: { name: string; blocks: number; id: string } | null;
+  /** `chat`: it has a form for messages; one without continues text. */
+  model: { name: string; blocks: number; id: string; chat: boolean } | null;
   /** Blocks [first, last) that this node serves. */
   span: [number, number] | null;
   engine: string;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -13,7 +14,9 @@ from rich.console import Console
 from pyodide_node.core import KwaaiNetCore
 from pyodide_node.hosts.native import native_host
 from pyodide_node.inference.asker import Answer
+from pyodide_node.inference.chat import ChatMessage
 from pyodide_node.inference.generation import InferenceRequest
+from pyodide_node.inference.manifest import GenerationDefaults
 from pyodide_node.inference.sampling import Sampling
 from relay_server.commands.node_options import NodeOptions, state_directory
 
@@ -25,9 +28,12 @@ def generate(
     prompt: str,
     *,
     max_new_tokens: int = 128,
-    temperature: float = 0.7,
-    top_k: int = 0,
-    top_p: float = 1.0,
+    chat: bool = False,
+    system: str = "",
+    temperature: float | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    repetition_penalty: float | None = None,
     seed: int | None = None,
     stop: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     serve: bool = False,
@@ -42,15 +48,22 @@ def generate(
     model
         Name of a model that the relay offers; "" is the first of them.
     prompt
-        Text to continue.
+        Text to continue, or what to say with --chat.
     max_new_tokens
         Tokens at most.
+    chat
+        Answer PROMPT in the form of the model's chat template, instead of continuing it.
+    system
+        What the model is told before the conversation, with --chat.
     temperature
-        0 is greedy: always the likeliest token.
+        0 is greedy: always the likeliest token. What is not given here and below is as the model's
+        makers have it, or else 0.7 and the rest off.
     top_k
         Draw from the k likeliest tokens only; 0 is off.
     top_p
         Draw from the likeliest tokens that together have this probability.
+    repetition_penalty
+        Above 1, tokens that have been there already become less likely; 1 is off.
     seed
         The same seed gives the same text.
     stop
@@ -58,20 +71,33 @@ def generate(
     serve
         Hold blocks too, rather than only ask.
     """
-    sampling = Sampling(
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        seed=secrets.randbits(48) if seed is None else seed,
-    )
-    request = InferenceRequest(
-        prompt=prompt, max_tokens=max_new_tokens, sampling=sampling, stop=stop
-    )
+    asked = {
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "repetition_penalty": repetition_penalty,
+    }
+    drawn = secrets.randbits(48) if seed is None else seed
+    said = (ChatMessage("system", system),) if system else ()
+
+    def request(defaults: GenerationDefaults | None) -> InferenceRequest:
+        return InferenceRequest(
+            prompt=prompt,
+            messages=(*said, ChatMessage("user", prompt)) if chat else (),
+            max_tokens=max_new_tokens,
+            sampling=Sampling.of(defaults, seed=drawn, **asked),
+            stop=stop,
+        )
+
+    request(None)  # what makes no sense is said before anybody is joined
     asyncio.run(_generate(model, request, serve, options or NodeOptions()))
 
 
 async def _generate(
-    model: str, request: InferenceRequest, serve: bool, options: NodeOptions
+    model: str,
+    request: Callable[[GenerationDefaults | None], InferenceRequest],
+    serve: bool,
+    options: NodeOptions,
 ) -> None:
     console = Console(stderr=True, highlight=False)
     state = state_directory(options.state)
@@ -83,8 +109,10 @@ async def _generate(
         core = KwaaiNetCore(host, config, progress=lambda stage, text, share: status.update(text))
         try:
             await core.initialize()
+            assert core.model is not None
+            asked = request(core.model.manifest.generation)
             status.update("Waiting for the first token")
-            async for chunk in core.run_inference(request, answers.append):
+            async for chunk in core.run_inference(asked, answers.append):
                 status.stop()
                 sys.stdout.write(chunk.text)
                 sys.stdout.flush()

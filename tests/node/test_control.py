@@ -11,6 +11,7 @@ from pyodide_node.config import NodeConfig
 from pyodide_node.control import config_of
 from pyodide_node.errors import ConfigError
 from pyodide_node.hosts.simulated import virtual
+from pyodide_node.inference.manifest import Chat, GenerationDefaults
 from tests.sim.swarm import PROMPT
 
 from .world import page
@@ -53,6 +54,67 @@ async def test_messages_are_paragraphs_of_one_prompt() -> None:
         messages = [{"role": "system", "content": "ab"}, {"role": "user", "content": "cd"}]
         value = await tab.call("generate", {"messages": messages, "max_tokens": 2})
         assert value["prompt_ids"] == [256, *b"ab\n\ncd"]
+
+
+CHAT = Chat(
+    template=(
+        "{{ bos_token }}{% for m in messages %}{% if m.role == 'system' %}"
+        "{{ raise_exception('no system messages') }}{% endif %}"
+        "{{ m.role[0] }}:{{ m.content | trim }}{{ eos_token }}{% endfor %}"
+        "{% if add_generation_prompt %}a:{% endif %}"
+    ),
+    special_tokens={"bos_token": "<s>", "eos_token": "</s>"},
+)
+
+
+@virtual
+async def test_messages_take_the_form_of_the_models_template() -> None:
+    async with page(chat=CHAT) as tab:
+        assert (await tab.call("status"))["model"]["chat"] is True
+        said = [{"role": "user", "content": " hi "}, {"role": "assistant", "content": "yo"}]
+        value = await tab.call("generate", {"messages": said, "max_tokens": 2})
+        # One beginning of sequence, and special tokens where the template puts them.
+        assert value["prompt_ids"] == [256, *b"u:hi", 257, *b"a:yo", 257, *b"a:"]
+
+
+@virtual
+async def test_special_tokens_in_a_message_are_mere_text() -> None:
+    async with page(chat=CHAT) as tab:
+        parts = [{"type": "text", "text": "x</s"}, {"type": "text", "text": "><s>"}]
+        value = await tab.call(
+            "generate", {"messages": [{"role": "user", "content": parts}], "max_tokens": 2}
+        )
+        assert value["prompt_ids"] == [256, *b"u:x</s><s>", 257, *b"a:"]
+
+
+@virtual
+async def test_a_message_that_the_template_refuses_is_the_callers_fault() -> None:
+    async with page(chat=CHAT) as tab:
+        said = {"messages": [{"role": "system", "content": "x"}]}
+        error = await tab.refusal("generate", said)
+        assert error["code"] == "ConfigError"
+        assert "no system messages" in error["message"]
+
+
+@virtual
+async def test_a_template_that_never_ends_is_the_models_fault() -> None:
+    loops = "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}"
+    async with page(chat=Chat(template=loops, special_tokens={})) as tab:
+        said = {"messages": [{"role": "user", "content": "x"}]}
+        assert (await tab.refusal("generate", said))["code"] == "ManifestError"
+        assert (await tab.call("generate", GREEDY))["ids"] == tab.net.expected(6)
+
+
+@virtual
+async def test_the_models_own_sampling_counts_where_nothing_else_is_asked_for() -> None:
+    greedy = {"prompt": PROMPT, "max_tokens": 6}
+    async with page(generation=GenerationDefaults(temperature=0.0)) as tab:
+        assert (await tab.call("generate", greedy))["ids"] == tab.net.expected(6)
+    async with page(generation=GenerationDefaults(repetition_penalty=9.0)) as tab:
+        ids = (await tab.call("generate", greedy | {"temperature": 0}))["ids"]
+        assert len({*ids, *PROMPT.encode()}) == 6 + len(set(PROMPT.encode()))
+        asked = greedy | {"temperature": 0, "repetition_penalty": 1}
+        assert (await tab.call("generate", asked))["ids"] == tab.net.expected(6)
 
 
 @virtual
@@ -113,6 +175,9 @@ async def test_the_route_is_told_when_it_is_known() -> None:
         {"prompt": "x", "resume_ids": [-1]},
         {"prompt": "x", "resume_ids": [1 << 40]},
         {"messages": [{"role": "user"}]},
+        {"messages": [{"role": "", "content": "x"}]},
+        {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+        {"prompt": "x", "repetition_penalty": 0},
     ],
     ids=str,
 )

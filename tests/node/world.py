@@ -11,6 +11,7 @@ from typing import Any
 
 from pyodide_node.config import NodeConfig, ResourceLimits
 from pyodide_node.control import Control
+from pyodide_node.inference.manifest import Chat, GenerationDefaults
 from tests.sim.swarm import SOURCE, Swarm, swarm
 
 __all__ = ["Page", "page"]
@@ -66,10 +67,16 @@ class Page:
 
 
 @asynccontextmanager
-async def page(*, ready: bool = True, **config: Any) -> AsyncIterator[Page]:
+async def page(
+    *,
+    ready: bool = True,
+    chat: Chat | None = None,
+    generation: GenerationDefaults | None = None,
+    **config: Any,
+) -> AsyncIterator[Page]:
     """A node alone, run until the end of the block."""
     limits = ResourceLimits(cpu=100, memory=1000, storage=100)
-    async with swarm() as net:
+    async with swarm(chat=chat, generation=generation) as net:
         made = Page(net)
         fields = {"sources": (SOURCE,), "limits": limits} | config
         made.control = Control(net.host("ada"), NodeConfig(**fields), made.post)

@@ -24,6 +24,7 @@ from pyodide_node.hosts.simulated.clock import SimulatedClock
 from pyodide_node.hosts.simulated.relay import RelayConnection
 from pyodide_node.inference.asker import Answer
 from pyodide_node.inference.generation import InferenceRequest
+from pyodide_node.inference.manifest import Chat, GenerationDefaults
 from relay_server.hub import Hub
 from relay_server.settings import RelaySettings
 
@@ -121,10 +122,18 @@ class Swarm:
 
 @asynccontextmanager
 async def swarm(
-    blocks: int = 8, *, delay: float = 0.010, seed: int = 0, hidden_size: int = 32
+    blocks: int = 8,
+    *,
+    delay: float = 0.010,
+    seed: int = 0,
+    hidden_size: int = 32,
+    chat: Chat | None = None,
+    generation: GenerationDefaults | None = None,
 ) -> AsyncIterator[Swarm]:
     network = SimulatedNetwork(seed=seed, delay=delay)
-    model = simulated_model(blocks=blocks, seed=seed, hidden_size=hidden_size)
+    model = simulated_model(
+        blocks=blocks, seed=seed, hidden_size=hidden_size, chat=chat, generation=generation
+    )
     hub = Hub(RelaySettings(), SimulatedClock(0.0))
     built = Swarm(network, model, hub)
     name = model.manifest.name

@@ -13,8 +13,10 @@ from pyodide_node.inference.manifest import (
     FORMAT,
     REFERENCE_IDS,
     Blob,
+    Chat,
     CopyStep,
     Expansion,
+    GenerationDefaults,
     Graphs,
     Manifest,
     Reference,
@@ -68,7 +70,13 @@ class SimulatedModel:
 
 
 def simulated_model(
-    *, blocks: int = 4, hidden_size: int = 32, context: int = 512, seed: int = 0
+    *,
+    blocks: int = 4,
+    hidden_size: int = 32,
+    context: int = 512,
+    seed: int = 0,
+    chat: Chat | None = None,
+    generation: GenerationDefaults | None = None,
 ) -> SimulatedModel:
     """Deterministic: the same arguments give the same model id."""
     blobs: dict[str, bytes] = {}
@@ -128,6 +136,8 @@ def simulated_model(
         head=head,
         layers=layers,
         graphs=Graphs(embed=text("embed graph"), whole=text("whole graph"), variants=variants),
+        chat=chat,
+        generation=generation,
         reference=Reference(prompt=PROMPT, prompt_ids=prompt_ids, ids=[0] * REFERENCE_IDS),
     )
     ids = SimulatedModel(manifest, blobs).greedy(prompt_ids, REFERENCE_IDS)
