@@ -258,6 +258,7 @@ class Haul:
                 if not deadline.expired():
                     deadline.reschedule(loop.time() + _PART_BY)
                 self._done(want, source.kind, kept)
+                self._release(want.part.size, keep)
 
         url, offset = source.address(run[0].part)
         pieces = [(want.part.sha256, want.part.size) for want in run]
@@ -280,16 +281,22 @@ class Haul:
         finally:
             for want in left.values():
                 want.claimed = want.by_http = False
+                self._release(want.part.size, keep)
 
     async def _ask_peer(self, peer: bytes, want: _Want) -> None:
         assert self._peers is not None
         part = want.part
         try:
             content = await self._peers.part(peer, part.number, part.size)
-            keep = await self._room(part.size)
-            if keep is None or part.sha256 not in self._wants:
+            if part.sha256 not in self._wants:
                 return
-            kept = await self._host.store.take(part.sha256, content, keep=keep)
+            keep = await self._room(part.size)
+            if keep is None:
+                return
+            try:
+                kept = await self._host.store.take(part.sha256, content, keep=keep)
+            finally:
+                self._release(part.size, keep)
         except IntegrityError:
             self._peers.shun(peer, lied=True)
         except Missing:
@@ -310,6 +317,10 @@ class Haul:
         self.full = True
         self._wake.set()
         return None
+
+    def _release(self, size: int, kept: bool) -> None:
+        if kept:
+            self._storage.release(size)
 
     def _done(self, want: _Want, kind: SourceKind, kept: bool) -> None:
         part = want.part

@@ -31,8 +31,9 @@ _LINKED = 8
 """Peers asked at once: more would burden everybody in a large swarm."""
 _ASK_EVERY = 0.5
 """Seconds between questions to one peer while this node fetches."""
-_ANSWER_BY = 1.0
-"""Seconds from the first question in which peers are waited for before others are asked."""
+_SEALED_BY, _ANSWER_BY = 1.0, 3.0
+"""Seconds in which a peer must be reached by the relay, and in which it must have answered by the
+direct path: so long others are not asked."""
 _FRESH = 3.0
 """Seconds for which an answer is believed: who says nothing more has nothing more to give."""
 _SLICE_BY = 5.0
@@ -107,11 +108,16 @@ class Peers:
     def awaited(self) -> bool:
         """Whether peers that have not answered yet may still do so in good time."""
         now = self._now()
-        quiet = [peer for peer in self._candidates() if not self._live(peer)]
-        if now - self._begun > _ANSWER_BY:
-            self._silent |= dict.fromkeys(quiet, now + _SLOW)
-            return False
-        return any(self._silent.get(peer, 0.0) <= now for peer in quiet)
+        waited = now - self._begun
+        waiting = False
+        for peer in self._candidates():
+            if self._live(peer) or self._silent.get(peer, 0.0) > now:
+                continue
+            if waited > _ANSWER_BY or (waited > _SEALED_BY and self._mesh.path(peer) is None):
+                self._silent[peer] = now + _SLOW
+            else:
+                waiting = True
+        return waiting
 
     def shun(self, peer: bytes, *, lied: bool) -> None:
         """Ask this peer no more for a while."""

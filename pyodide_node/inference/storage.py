@@ -20,6 +20,7 @@ class Storage:
         self._sizes: dict[str, int] = {}  # least recently used first
         self._pinned: frozenset[str] = frozenset()
         self._kept = 0
+        self._reserved = 0
         self._runtime = RUNTIME_STORAGE[host.kind] if host.store.persistent else 0
         self._refused: int | None = None
         self.version = 0
@@ -53,11 +54,22 @@ class Storage:
         self._pinned = frozenset(pieces)
 
     async def room(self, size: int) -> bool:
-        """Make room for so many bytes more; False, and nothing is dropped, when there is none."""
-        over = self.used + size - self._cap()
+        """Make room for so many bytes more, and set it aside until `release`; False, and nothing
+        is dropped, when there is none."""
         if not self._store.persistent:
             return False
-        return over <= 0 or await self._evict(over, [h for h in self._sizes if not self._pins(h)])
+        over = self.used + self._reserved + size - self._cap()
+        self._reserved += size
+        if over > 0 and not await self._evict(
+            over, [sha256 for sha256 in self._sizes if not self._pins(sha256)]
+        ):
+            self._reserved -= size
+            return False
+        return True
+
+    def release(self, size: int) -> None:
+        """What `room` had set aside has come, or will not."""
+        self._reserved -= size
 
     async def enforce(self) -> None:
         """The visitor may have lowered the cap: what is over it goes, pinned pieces last."""
