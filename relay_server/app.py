@@ -7,6 +7,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
+from starlette.types import ASGIApp
 
 from relay_server.files import BrowserFiles
 from relay_server.headers import headers_for
@@ -19,8 +20,11 @@ from relay_server.status import status_routes
 __all__ = ["make_app"]
 
 
-def make_app(settings: RelaySettings, hub: Hub) -> Starlette:
-    """Everything but `/mesh`, which is no HTTP once it is upgraded (see websocket.py)."""
+def make_app(settings: RelaySettings, hub: Hub, api: ASGIApp | None = None) -> Starlette:
+    """Everything but `/mesh`, which is no HTTP once it is upgraded (see websocket.py).
+
+    `api` answers under `/v1`.
+    """
     shelf = ModelShelf(settings.models) if settings.models is not None else None
 
     def names() -> dict[str, str]:
@@ -29,6 +33,8 @@ def make_app(settings: RelaySettings, hub: Hub) -> Starlette:
     routes: list[BaseRoute] = [Route("/mesh", _upgrade_required), *status_routes(hub, names)]
     if shelf is not None:
         routes += shelf.routes
+    if api is not None:
+        routes.append(Mount("/v1", api))
     if settings.cdn is not None:
         routes.append(Mount("/", BrowserFiles(settings.cdn)))
     return Starlette(routes=routes, middleware=[Middleware(Metered, counters=hub.counters)])

@@ -23,6 +23,7 @@ app.command("relay_server.commands.start:start", config=sources("node"))
 app.command("relay_server.commands.generate:generate", config=sources("node"))
 app.command("relay_server.commands.demo:demo")
 app.command("relay_server.commands.model:app", name="model")
+app.command("relay_server.commands.api_key:app", name="api-key")
 
 
 @app.meta.default

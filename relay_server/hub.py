@@ -60,6 +60,8 @@ class Hub:
         self.directory = Directory(settings.max_records)
         self.counters = Counters()
         self.stun_port: int | None = None
+        self.own_names: set[str] = set()
+        """What this relay's own nodes dial, beside what the operator calls it."""
         self._clock = clock
         self._nodes: dict[bytes, Node] = {}
         self._entering: dict[Node, None] = {}
@@ -218,7 +220,10 @@ class Hub:
                 raise ProtocolError(f"a {name} is not for relays", type=frame.type)
 
     def _enter(self, node: Node, hello: Hello) -> None:
-        check_hello(hello, node.nonce, node.host, self.settings.audiences)
+        audiences = self.settings.audiences
+        if audiences:
+            audiences |= self.own_names
+        check_hello(hello, node.nonce, node.host, audiences)
         older = self._nodes.get(hello.public_key)
         del self._entering[node]
         node.key = hello.public_key

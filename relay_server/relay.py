@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import functools
 import socket
-from collections.abc import Generator
+from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, Final, cast
-
-import uvicorn
+from typing import Final
 
 from pyodide_node.errors import ConfigError
 from pyodide_node.hosts.base import Clock
+from relay_server.api.service import ApiService
 from relay_server.app import make_app
 from relay_server.clock import SystemClock
-from relay_server.http import HttpConnection
 from relay_server.hub import Hub
+from relay_server.server import Server, server_config
 from relay_server.settings import RelaySettings
 from relay_server.stun import StunServer
-from relay_server.websocket import MeshSocket
 
 __all__ = ["Relay"]
-
-_BACKLOG: Final = 2048
-"""Nodes of a whole network may come back in one second after a restart."""
-
-_GRACE: Final = 3
-"""Seconds for downloads and closing handshakes when the relay stops."""
 
 _PORT_TRIES: Final = 16
 """A free TCP port may be taken as a UDP one; how often another is tried."""
@@ -37,16 +27,18 @@ _PORT_TRIES: Final = 16
 class Relay:
     """`async with Relay(settings) as relay: relay.url`, in the caller's event loop.
 
-    Raises ConfigError when it cannot listen.
+    Raises ConfigError when it cannot listen, StoreError when its state cannot be read.
     """
 
     def __init__(self, settings: RelaySettings, clock: Clock | None = None) -> None:
         self.settings = settings
-        self.hub = Hub(settings, clock or SystemClock())
+        self._clock = clock or SystemClock()
+        self.hub = Hub(settings, self._clock)
         self.port = 0
-        self._server: _Server | None = None
+        self._server: Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._stun: asyncio.DatagramTransport | None = None
+        self._stack = AsyncExitStack()
 
     @property
     def url(self) -> str:
@@ -66,25 +58,20 @@ class Relay:
         return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
     async def __aenter__(self) -> Relay:
-        listener = await self._listen()
         settings = self.settings
-        config = uvicorn.Config(
-            make_app(settings, self.hub),
-            http=HttpConnection,
-            ws=cast(Any, functools.partial(MeshSocket, self.hub)),
-            lifespan="off",
-            log_config=None,
-            access_log=False,  # it would write addresses down
-            proxy_headers=False,
-            server_header=False,
-            backlog=_BACKLOG,
-            ssl_certfile=settings.tls_cert,
-            ssl_keyfile=settings.tls_key,
-        )
-        self._server = _Server(config)
-        serving = asyncio.create_task(self._server.serve([listener]), name="relay http")
-        self._tasks = [serving, asyncio.create_task(self._sweep(), name="relay sweep")]
-        await self._server.up.wait()
+        async with AsyncExitStack() as stack:
+            listener = await self._listen()
+            stack.callback(listener.close)
+            api = None
+            if settings.api:
+                api = await stack.enter_async_context(ApiService(settings, self.hub, self._clock))
+            app = make_app(settings, self.hub, api.app if api is not None else None)
+            config = server_config(app, self.hub, cert=settings.tls_cert, key=settings.tls_key)
+            self._server = Server(config)
+            serving = asyncio.create_task(self._server.serve([listener]), name="relay http")
+            self._tasks = [serving, asyncio.create_task(self._sweep(), name="relay sweep")]
+            await self._server.up.wait()
+            self._stack = stack.pop_all()
         return self
 
     async def __aexit__(
@@ -96,10 +83,12 @@ class Relay:
         if self._stun is not None:
             self._stun.close()
         serving, sweeping = self._tasks
-        sweeping.cancel()
         if self._server is not None:
             self._server.stop()
-        await asyncio.gather(serving, sweeping, return_exceptions=True)
+        await asyncio.gather(serving, return_exceptions=True)
+        await self._stack.aclose()
+        sweeping.cancel()
+        await asyncio.gather(sweeping, return_exceptions=True)
         for node in self.hub:  # those who did not answer the closing handshake
             node.socket.abort()
 
@@ -132,50 +121,6 @@ class Relay:
         while True:
             await asyncio.sleep(self.settings.sweep_every)
             self.hub.sweep()
-
-
-class _Server(uvicorn.Server):
-    """uvicorn in somebody else's loop: no signal handlers, and a stop that does not poll."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.up = asyncio.Event()
-        self._stopping = asyncio.Event()
-
-    def stop(self) -> None:
-        self._stopping.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        await self.on_tick(0)
-        self.up.set()
-
-    async def main_loop(self) -> None:
-        while not self._stopping.is_set():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(1.0):
-                    await self._stopping.wait()
-            await self.on_tick(0)  # the Date header
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # uvicorn's own takes a tenth of a second at the least, and a relay's user waits for it.
-        for server in self.servers:
-            server.close()
-        for listener in sockets or []:
-            listener.close()
-        state = self.server_state
-        for connection in list(state.connections):
-            connection.shutdown()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_GRACE):
-                while state.connections or state.tasks:  # noqa: ASYNC110 - uvicorn has no event
-                    await asyncio.sleep(0.005)
-        for task in list(state.tasks):
-            task.cancel()
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -36,11 +36,13 @@ not keep the loop."""
 
 _LIMIT: Final = Parameter(group="Limits")
 _TIME: Final = Parameter(group="Deadlines")
+_API: Final = Parameter(group="API")
+_COUNTS: Final = ("api_max_tokens", "api_max_answers", "api_answers_per_key", "api_max_loaded")
 
 
-def _listed(alias: str) -> Parameter:
+def _listed(alias: str, **more: str) -> Parameter:
     """May be repeated on the command line, where one of many reads better in the singular."""
-    return Parameter(alias=alias, negative=(), show_default=False)
+    return Parameter(alias=alias, negative=(), show_default=False, **more)
 
 
 @Parameter(name="*")
@@ -57,6 +59,9 @@ class RelaySettings:
     """Directory of the browser files. Default: those that came along, else ./dist/cdn."""
     models: Annotated[Path | None, Parameter(show_default=False)] = None
     """Directory of models to offer. Default: where `kwaainet model add` puts them."""
+    state: Annotated[Path | None, Parameter(show_default=False)] = None
+    """Directory of what lasts, API keys and their use. Default: kwaainet/relay in the user's
+    state directory (~/.local/state)."""
     stun: bool = True
     """Answer STUN on the UDP port of the same number: tabs behind NATs learn their address."""
     ice_servers: Annotated[tuple[str, ...], _listed("--ice-server")] = ()
@@ -73,6 +78,22 @@ class RelaySettings:
     trusted_proxies: Annotated[frozenset[str], _listed("--trust-proxy")] = frozenset()
     """Addresses of reverse proxies whose X-Forwarded-For is believed when connections are
     counted."""
+
+    api: Annotated[bool, _API] = False
+    """Answer OpenAI's API under /v1, from the mesh, to those with a key (`kwaainet api-key`).
+    Through this door the relay does see prompts and answers; see docs/API.md."""
+    api_models: Annotated[tuple[str, ...], _listed("--api-model", group="API")] = ()
+    """Models that may be asked for. Default: all that this relay offers."""
+    api_max_tokens: Annotated[int, _API] = 4096
+    """Tokens of one answer at most: nodes keep room for all of them while it runs."""
+    api_max_answers: Annotated[int, _API] = 32
+    """Answers under way at once."""
+    api_answers_per_key: Annotated[int, _API] = 8
+    """Of those, for one key: no key keeps the others out."""
+    api_max_loaded: Annotated[int, _API] = 4
+    """Models whose embedding and head are in memory at once; the one longest unused goes."""
+    api_memory: Annotated[int, _API] = 4096
+    """Megabytes that embedding and head of one model may take."""
 
     max_connections: Annotated[int, _LIMIT] = 20_000
     """Nodes connected at once. At about 20 KB each, half a gigabyte with some of them busy."""
@@ -115,6 +136,9 @@ class RelaySettings:
         """Raises ConfigError."""
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ConfigError("TLS needs both a certificate and its key", setting="tls")
+        for name in _COUNTS:
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be 1 or more", setting=name)
 
 
 def default_cdn() -> Path | None:

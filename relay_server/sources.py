@@ -38,8 +38,11 @@ def env_prefix(table: Table) -> str:
     return f"KWAAINET_{table.upper()}_"
 
 
-def sources(table: Table) -> Sequence[Source]:
-    """Where a command looks for what its options do not say. They raise ConfigError."""
+def sources(table: Table, *, some: bool = False) -> Sequence[Source]:
+    """Where a command looks for what its options do not say. They raise ConfigError.
+
+    `some`: the command takes only some of the table's settings.
+    """
 
     def file(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
         if CONFIG_VARIABLE in os.environ and not config_file().is_file():
@@ -49,7 +52,7 @@ def sources(table: Table) -> Sequence[Source]:
             root_keys=(table,),
             use_commands_as_keys=False,
             # One command takes only some of a node's settings; `config --set` knows them all.
-            allow_unknown=table == "node",
+            allow_unknown=some or table == "node",
         )
         toml(app, commands, arguments)
 

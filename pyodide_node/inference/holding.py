@@ -88,7 +88,8 @@ class Holding:
         held = sum(loaded.memory.size for loaded in self._loaded)
         left = self._budget.limits.memory * MEGABYTE - self._budget.memory_used
         room = max(0, left + held) // each
-        return min(room, self._max_blocks or manifest.blocks, manifest.blocks)
+        most = manifest.blocks if self._max_blocks is None else self._max_blocks
+        return min(room, most, manifest.blocks)
 
     def require_room(self) -> int:
         """As `room`, with weights held compactly if none would fit otherwise.

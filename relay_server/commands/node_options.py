@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from pyodide_node.config import NodeConfig, ResourceLimits, models_url, relay_url
 from pyodide_node.mesh.paths import PathPolicy
 
-__all__ = ["NodeOptions", "state_directory"]
+__all__ = ["NodeOptions", "relay_state", "state_directory"]
 
 DEFAULT_RELAY = "http://127.0.0.1:8080"
 
@@ -59,3 +59,8 @@ def state_directory(chosen: Path | None) -> Path:
         return chosen
     base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
     return Path(base).expanduser() / "kwaainet"
+
+
+def relay_state(chosen: Path | None) -> Path:
+    """Where a relay keeps what lasts, beside the nodes of this machine."""
+    return chosen if chosen is not None else state_directory(None) / "relay"

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pyodide_node.errors import ConfigError
+from relay_server.commands.node_options import relay_state
 from relay_server.relay import Relay
 from relay_server.settings import RelaySettings, default_cdn, default_models
 
@@ -24,7 +25,8 @@ def _print(text: str) -> None:
 def relay(*, settings: RelaySettings = RelaySettings()) -> None:  # noqa: B008 - frozen
     """Run a relay: browser files, directory, forwarding and STUN on one port.
 
-    It sees neither prompts nor activations, and writes no addresses down. Stop it with Ctrl-C.
+    It sees neither prompts nor activations, unless you switch on its --api, and writes no
+    addresses down. Stop it with Ctrl-C.
     Every setting can be given as an option, in the environment, or under [relay] in the settings
     file; see docs/RELAY.md.
     """
@@ -32,6 +34,7 @@ def relay(*, settings: RelaySettings = RelaySettings()) -> None:  # noqa: B008 -
         settings,
         cdn=_directory("cdn", settings.cdn) or default_cdn(),
         models=_directory("models", settings.models) or default_models(),
+        state=relay_state(settings.state),
         audiences=frozenset(name.lower() for name in settings.audiences),
     )
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -65,6 +68,8 @@ def _greeting(running: Relay) -> str:
     else:
         lines.append(f"  models: {settings.models}; add one with `kwaainet model add PATH`")
     lines.append(f"  STUN: {f'UDP port {running.port}' if settings.stun else 'off'}")
+    if settings.api:
+        lines.append(f"  API: {running.url}/v1; this relay reads what is asked there")
     lines.append(f"  status: {running.url}/status.json, {running.url}/metrics")
     if settings.host not in ("127.0.0.1", "::1", "localhost") and not settings.audiences:
         lines.append("  open to others: name the relay with --audience your.host.name")

@@ -1,0 +1,1 @@
+"""The OpenAI-compatible API: through this door the relay sees the prompt."""

@@ -1,0 +1,135 @@
+"""The relay's own nodes that ask: tokenizer, embedding, head and sampling, and no blocks.
+
+One node a model, started when the model is first asked for. They enter the mesh as any node does,
+through a door of the relay's own on loopback, so that TLS and the names it is known by outside
+are no matter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyodide_node.config import NodeConfig, ResourceLimits, models_url, relay_url
+from pyodide_node.core import KwaaiNetCore
+from pyodide_node.hosts.native import native_host
+from pyodide_node.inference.generation import InferenceRequest
+from pyodide_node.inference.manifest import GenerationDefaults
+from relay_server.api.loop_thread import LoopThread
+from relay_server.api.running import Running
+from relay_server.settings import RelaySettings
+
+__all__ = ["Askers", "MakeRequest"]
+
+MakeRequest = Callable[[GenerationDefaults | None], InferenceRequest]
+"""Makes the request when the model's own sampling defaults are known."""
+
+
+@dataclass
+class _Asker:
+    core: KwaaiNetCore
+    stack: AsyncExitStack
+    busy: int = 0
+    used: float = 0.0
+
+
+class Askers:
+    """`async with Askers(...) as askers`; all of the nodes' work is on one other thread.
+
+    `state` gets a directory for each model's node; `door` is the relay as http://host:port.
+    """
+
+    def __init__(self, settings: RelaySettings, state: Path, door: str) -> None:
+        self._settings = settings
+        self._state = state
+        self._door = door
+        self._thread = LoopThread("kwaainet api")
+        self._askers: dict[str, asyncio.Task[_Asker]] = {}
+        """By model id; touched on the thread only."""
+
+    async def __aenter__(self) -> Askers:
+        await self._thread.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.wrap_future(self._thread.submit(self._close()))
+        await self._thread.stop()
+
+    def ask(self, model: str, make: MakeRequest) -> Running:
+        """Begin an answer of the model with this id."""
+        running = Running()
+        running.follow(self._thread.submit(self._run(running, model, make)))
+        return running
+
+    # --- on the thread --------------------------------------------------------------------
+
+    async def _run(self, running: Running, model: str, make: MakeRequest) -> None:
+        asker = await self._asker(model)
+        asker.busy += 1
+        try:
+            loaded = asker.core.model
+            request = make(loaded.manifest.generation if loaded else None)
+            async for chunk in asker.core.run_inference(request, running.told):
+                running.add(chunk)
+        finally:
+            asker.busy -= 1
+            asker.used = time.monotonic()
+
+    async def _asker(self, model: str) -> _Asker:
+        if model not in self._askers:
+            await self._make_room()
+            self._askers.setdefault(model, asyncio.create_task(self._start(model)))
+        task = self._askers[model]
+        try:
+            # Shielded: who asks first may leave, and others wait for the same node.
+            return await asyncio.shield(task)
+        except Exception:
+            if self._askers.get(model) is task:
+                del self._askers[model]  # the next request tries again
+            raise
+
+    async def _start(self, model: str) -> _Asker:
+        async with AsyncExitStack() as stack:
+            host = await native_host(self._state / model[:16])
+            stack.callback(host.close)
+            config = NodeConfig(
+                relays=(relay_url(self._door),),
+                sources=(models_url(self._door),),
+                model=model,
+                services=frozenset(),
+                # What is stored would be a copy of the relay's own files on the same disk.
+                limits=ResourceLimits(cpu=100, memory=self._settings.api_memory, storage=0),
+                # All that comes by WebRTC passes this machine anyway; the relay is on it.
+                path="relay",
+                max_blocks=0,
+            )
+            core = KwaaiNetCore(host, config)
+            stack.push_async_callback(core.close)
+            await core.initialize()
+            return _Asker(core, stack.pop_all(), used=time.monotonic())
+
+    async def _make_room(self) -> None:
+        """Close the nodes longest unused while there are too many; busy ones stay."""
+        while len(self._askers) >= self._settings.api_max_loaded:
+            idle = [
+                (asker.used, model, asker)
+                for model, task in self._askers.items()
+                if task.done() and not task.exception() and not (asker := task.result()).busy
+            ]
+            if not idle:
+                return
+            _, model, asker = min(idle, key=lambda one: one[:2])
+            del self._askers[model]
+            await asker.stack.aclose()
+
+    async def _close(self) -> None:
+        for task in self._askers.values():
+            task.cancel()
+        for done in await asyncio.gather(*self._askers.values(), return_exceptions=True):
+            if isinstance(done, _Asker):
+                await done.stack.aclose()
+        self._askers.clear()

@@ -1,0 +1,89 @@
+"""uvicorn, as a part of a program that has other parts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import socket
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any, Final, cast
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from relay_server.http import HttpConnection
+from relay_server.hub import Hub
+from relay_server.websocket import MeshSocket
+
+__all__ = ["Server", "server_config"]
+
+_BACKLOG: Final = 2048
+"""Nodes of a whole network may come back in one second after a restart."""
+
+_GRACE: Final = 3
+"""Seconds for downloads and closing handshakes when the relay stops."""
+
+
+def server_config(
+    app: ASGIApp, hub: Hub, *, cert: Path | None = None, key: Path | None = None
+) -> uvicorn.Config:
+    """HTTP for `app`, and the mesh for those who ask for an upgrade."""
+    return uvicorn.Config(
+        app,
+        http=HttpConnection,
+        ws=cast(Any, functools.partial(MeshSocket, hub)),
+        lifespan="off",
+        log_config=None,
+        access_log=False,  # it would write addresses down
+        proxy_headers=False,
+        server_header=False,
+        backlog=_BACKLOG,
+        ssl_certfile=cert,
+        ssl_keyfile=key,
+    )
+
+
+class Server(uvicorn.Server):
+    """uvicorn in somebody else's loop: no signal handlers, and a stop that does not poll."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = asyncio.Event()
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        await self.on_tick(0)
+        self.up.set()
+
+    async def main_loop(self) -> None:
+        while not self._stopping.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await self._stopping.wait()
+            await self.on_tick(0)  # the Date header
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # uvicorn's own takes a tenth of a second at the least, and a relay's user waits for it.
+        for server in self.servers:
+            server.close()
+        for listener in sockets or []:
+            listener.close()
+        state = self.server_state
+        for connection in list(state.connections):
+            connection.shutdown()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_GRACE):
+                while state.connections or state.tasks:  # noqa: ASYNC110 - uvicorn has no event
+                    await asyncio.sleep(0.005)
+        for task in list(state.tasks):
+            task.cancel()
