@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from cyclopts import Parameter
 
@@ -40,7 +40,7 @@ _API: Final = Parameter(group="API")
 _COUNTS: Final = ("api_max_tokens", "api_max_answers", "api_answers_per_key", "api_max_loaded")
 
 
-def _listed(alias: str, **more: str) -> Parameter:
+def _listed(alias: str, **more: Any) -> Parameter:
     """May be repeated on the command line, where one of many reads better in the singular."""
     return Parameter(alias=alias, negative=(), show_default=False, **more)
 
