@@ -150,7 +150,11 @@ def _packed(source: Source, part: Part, scales: list[memoryview]) -> Iterator[me
     for tensor, first, last in _spans(part):
         made = source.quantised(tensor, bits, first, last)
         if made is None:
-            made = quantise(_read(source, part, tensor, first, last), bits)
+            rows = _read(source, part, tensor, first, last)
+            try:
+                made = quantise(rows, bits)
+            except ValueError as error:
+                raise CheckpointError(f"{tensor}: {error}; build with --bits 32") from error
         _check_form(tensor, made, bits, last - first, part.columns)
         scales.append(_bytes(made.scales))
         yield _bytes(made.packed)
