@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -41,7 +42,7 @@ from pyodide_node.inference.manifest import (
     encode_manifest,
 )
 
-__all__ = ["MANIFEST", "Built", "Progress", "build"]
+__all__ = ["MANIFEST", "Built", "Progress", "build", "stream"]
 
 MANIFEST = "manifest.json"
 RECEIPT = "built-from.json"
@@ -166,18 +167,10 @@ class _Build:
         if blob:
             self._tell(what, blob.bytes)
         else:
-            blob = self._blobs.put(self._stream(what, parts))
+            tell = partial(self._tell, what)
+            blob = self._blobs.put(stream(self._source, parts, tell))
             self._ledger.add(what, blob)
         return blob
-
-    def _stream(self, what: str, parts: list[Part]) -> Iterator[bytes | memoryview]:
-        at = 0
-        for slot, chunks in contents(self._source, parts):
-            yield bytes(slot.offset - at)
-            for chunk in chunks:
-                yield chunk
-                self._tell(what, len(chunk))
-            at = slot.end
 
     def _graphs(self, rope: list[Slot]) -> Graphs:
         layer, head = lay_out(self._layers[0]), lay_out(self._head)
@@ -221,6 +214,19 @@ class _Build:
     def _tell(self, what: str, size: int) -> None:
         self._done += size
         self._progress(what, min(self._done, self._all), self._all)
+
+
+def stream(
+    source: Source, parts: list[Part], tell: Callable[[int], None] = lambda _size: None
+) -> Iterator[bytes | memoryview]:
+    """The bytes of a weights file in order; `tell` hears of each piece when it has been taken."""
+    at = 0
+    for slot, chunks in contents(source, parts):
+        yield bytes(slot.offset - at)
+        for chunk in chunks:
+            yield chunk
+            tell(len(chunk))
+        at = slot.end
 
 
 def _inputs(source: Source, name: str, license: str, bits: Bits) -> str:

@@ -1,27 +1,41 @@
-"""No setting of the relay is undocumented, and no documented one is gone."""
+"""The reference of a model too big to run whole: one layer at a time says the same."""
 
 from __future__ import annotations
 
-import dataclasses
-import re
+from pathlib import Path
 
 import pytest
 
-from build.reference import PAGE, settings_table, with_table
-from relay_server.settings import RelaySettings
+from build.shards.blobs import Blobs
+from build.shards.builder import build
+from build.shards.huggingface import Checkpoint
+from build.shards.reference import SAFE_MARGIN, first_ids
+from pyodide_node.inference.manifest import Manifest
+from tests.build.conftest import FAMILIES, write_checkpoint
+from tests.build.swarm import whole_model
 
 
-def test_the_page_has_the_table_as_the_settings_are_now() -> None:
-    page = PAGE.read_text()
-    assert with_table(page) == page, "run `make docs`"
+def test_one_layer_at_a_time_chooses_as_the_whole(shards: Path, manifest: Manifest) -> None:
+    prompts = [[0, 5, 9, 200], [0, 17], manifest.reference.prompt_ids]
+    read: list[int] = []
+    blobs = Blobs(shards / "blobs")
+    found = first_ids(manifest, blobs, prompts, lambda _what, size: read.append(size))
+    whole = whole_model(shards, manifest)
+    for prompt, (best, margin) in zip(prompts, found, strict=True):
+        ids, want = whole.greedy(prompt, 1)
+        assert [best] == ids
+        assert margin == pytest.approx(want, abs=1e-4)
+    assert len(read) == manifest.blocks + 2
 
 
-def test_the_table_has_a_row_with_a_text_for_every_setting() -> None:
-    rows = dict(re.findall(r"^\| `(\w+)` \|.*\| (.*) \|$", settings_table(), re.MULTILINE))
-    assert list(rows) == [field.name for field in dataclasses.fields(RelaySettings)]
-    assert all(rows.values())
-
-
-def test_a_page_without_a_place_for_it_is_told() -> None:
-    with pytest.raises(ValueError, match="needs the lines"):
-        with_table("# Running a relay\n")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_big_model_gets_a_reference_of_one_id(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Checkpoint(write_checkpoint(tmp_path / "checkpoint", family=family))
+    monkeypatch.setattr("build.shards.reference.WHOLE_BYTES", 0)
+    manifest = build(source, tmp_path / "big", family).manifest
+    reference = manifest.reference
+    ids, margin = whole_model(tmp_path / "big", manifest).greedy(reference.prompt_ids, 1)
+    assert reference.ids == ids
+    assert margin > SAFE_MARGIN
