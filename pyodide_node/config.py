@@ -14,7 +14,7 @@ from pyodide_node.mesh.peer import key_of_did
 __all__ = ["EnginePreference", "NodeConfig", "ResourceLimits", "Service"]
 
 Service = Literal["compute", "storage", "identity", "carbon"]
-EnginePreference = Literal["auto", "webgpu", "wasm", "wasm-int4"]
+EnginePreference = Literal["auto", "webgpu", "wasm", "wasm-int8", "wasm-int4"]
 
 UPLOAD = 4.0
 """A third of what a line of 100 Mbit/s could give."""

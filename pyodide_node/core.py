@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyodide_node import __version__
-from pyodide_node.budget import MEGABYTE, Budget, Reservation
+from pyodide_node.budget import MEGABYTE, Budget
 from pyodide_node.config import NodeConfig, ResourceLimits
 from pyodide_node.errors import KwaaiNetError, LocalError
 from pyodide_node.hosts.base import BlobReader, Buffer, Ends, Host
@@ -17,6 +17,7 @@ from pyodide_node.inference.catalog import Catalog, Model
 from pyodide_node.inference.delivery import Delivery
 from pyodide_node.inference.generation import Chunk, InferenceRequest
 from pyodide_node.inference.holding import Holding
+from pyodide_node.inference.own_ends import OwnEnds
 from pyodide_node.inference.presence import Presence
 from pyodide_node.inference.private import KeyKeeper, unlocking
 from pyodide_node.inference.serving import Serving
@@ -86,9 +87,7 @@ class KwaaiNetCore:
         self._work: _Work | None = None
         self._fetch: Delivery | None = None
         self._read: BlobReader | None = None
-        self._ends: Ends | None = None
-        self._ends_memory: Reservation | None = None
-        self._ends_loading = asyncio.Lock()
+        self._ends: OwnEnds | None = None
         self._storage = Storage(host, self.budget, self._evicted)
         self._enforcing: asyncio.Future[None] | None = None
         self.state = "starting"
@@ -122,6 +121,7 @@ class KwaaiNetCore:
         self.state = "loading"
         self._progress("model", "Looking for the model", None)
         model = await self._catalog.find(name)
+        await self._drop_model()
         await self._storage.open()
         self._model = model
         self._mesh.subscribe(bytes.fromhex(model.id))
@@ -144,10 +144,14 @@ class KwaaiNetCore:
             key = await self._keeper.key(model)
             self._read = unlocking(self._host, model.manifest, key, self._fetch)
         # A node can always ask: the ends' memory is set aside before blocks take the rest.
-        self._ends_memory = self.budget.reserve(self._ends_size(model), "embedding and head")
+        self._ends = OwnEnds(self._host, self.budget, model.manifest, self._read)
+        can_ask = self._ends.reserve()
         self._work = work = self._make_work(model, self._fetch, self._read)
+        serves = "compute" in self._config.services
+        if not can_ask and not (serves and work.holding.room()):
+            await self._ends.get()  # raises: such a node would be of no use
         work.serving.start()  # for this node's own answers too
-        if "compute" in self._config.services:
+        if serves:
             await work.presence.start()
         return model
 
@@ -223,12 +227,7 @@ class KwaaiNetCore:
         self.state = "stopped"
         if self._enforcing is not None:
             await self._enforcing
-        if self._work is not None:
-            await self._work.presence.close()
-            await self._work.serving.close()
-            await self._work.holding.unload()
-        if self._ends is not None:
-            await self._ends.close()
+        await self._drop_model()
         await self._keeper.close()
         if self._fetch is not None:
             await self._fetch.close()
@@ -238,8 +237,8 @@ class KwaaiNetCore:
     # --- inside ---------------------------------------------------------------------------
 
     async def _ready_to_ask(self, name: str) -> tuple[Model, Ends]:
-        model, read = self._model, self._read
-        if model is None or read is None:
+        model, ends = self._model, self._ends
+        if model is None or ends is None:
             raise LocalError("the node has not loaded a model yet; wait until it is ready")
         if name not in ("", model.manifest.name, model.id):
             await self._catalog.find(name)  # raises UnknownModel, naming those there are
@@ -247,10 +246,18 @@ class KwaaiNetCore:
                 f"this node works on {model.manifest.name}; start it with the model {name}",
                 model=name,
             )
-        async with self._ends_loading:
-            if self._ends is None:
-                self._ends = await self._host.engine.load_ends(model.manifest, read)
-        return model, self._ends
+        return model, await ends.get()
+
+    async def _drop_model(self) -> None:
+        """Give back all that was loaded, and every byte of its memory."""
+        work, self._work = self._work, None
+        ends, self._ends = self._ends, None
+        if work is not None:
+            await work.presence.close()
+            await work.serving.close()
+            await work.holding.unload()
+        if ends is not None:
+            await ends.close()
 
     def _make_work(self, model: Model, fetch: Delivery, read: BlobReader) -> _Work:
         host, mesh, config = self._host, self._mesh, self._config
@@ -260,10 +267,6 @@ class KwaaiNetCore:
         serving = Serving(host, mesh, self.budget, model, holding)
         presence = Presence(host, mesh, config, model, holding, serving, fetch, self._changed)
         return _Work(holding, serving, presence, Asker(host, mesh, self.budget, holding))
-
-    def _ends_size(self, model: Model) -> int:
-        manifest = model.manifest
-        return manifest.head_bytes(self._host.engine.variant) + manifest.embed.bytes
 
     def _fetching(self, done: int, total: int, kinds: dict[SourceKind, int]) -> None:
         assert self._model is not None

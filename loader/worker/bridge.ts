@@ -25,6 +25,8 @@ export class Bridge {
     readonly store: Store,
     /** "none", "software" or "hardware". */
     readonly gpu: string,
+    /** Whether the GPU computes in float16 too. */
+    readonly half: boolean,
     private readonly files: RuntimeFiles,
     private readonly peers: Peers,
     private readonly switchboard: Switchboard,
@@ -38,7 +40,7 @@ export class Bridge {
     opened: () => void,
   ): Promise<Bridge> {
     const [keys, store, gpu] = await Promise.all([Keys.open(), Store.open(), detectGpu()]);
-    return new Bridge(keys, store, gpu, files, peers, switchboard, opened);
+    return new Bridge(keys, store, gpu.kind, gpu.half, files, peers, switchboard, opened);
   }
 
   /** JSON of a Reply or a Notice. */

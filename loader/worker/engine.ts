@@ -23,14 +23,21 @@ export interface Piece {
   readonly session: ort.InferenceSession;
 }
 
+/** `half`: it computes in float16 too. */
+export interface Gpu {
+  readonly kind: 'none' | 'software' | 'hardware';
+  readonly half: boolean;
+}
+
 /** Whether there is a GPU, and a real one: a software adapter is slower than WASM. */
-export async function detectGpu(): Promise<'none' | 'software' | 'hardware'> {
+export async function detectGpu(): Promise<Gpu> {
   try {
     const adapter = await navigator.gpu?.requestAdapter({ powerPreference: 'high-performance' });
-    if (!adapter) return 'none';
-    return adapter.info.isFallbackAdapter ? 'software' : 'hardware';
+    if (!adapter) return { kind: 'none', half: false };
+    const kind = adapter.info.isFallbackAdapter ? 'software' : 'hardware';
+    return { kind, half: adapter.features.has('shader-f16') };
   } catch {
-    return 'none';
+    return { kind: 'none', half: false };
   }
 }
 
@@ -48,7 +55,7 @@ export class Engine {
   /**
    * A model's graph as a session. `data` are the files that the graph names; layers and heads go through `steps`,
    * if there are any. `blocks` are those of a span, 0 for other graphs; `embed` names the one
-   * graph that no GPU runs (its table is float16).
+   * graph that no GPU runs (its table is float16). The buffers in `data` are gone afterwards.
    */
   async load(
     graph: ArrayBuffer,
@@ -62,8 +69,8 @@ export class Engine {
       recipe && EXPANDED.test(name) ? new ExpandedFile(bytes, recipe) : new Uint8Array(bytes);
     const gpu = this.provider === 'webgpu' && !names.includes('embed.bin');
     await this.start();
-    return this.turn('the model does not load', async () => {
-      const session = await ort.InferenceSession.create(new Uint8Array(graph), {
+    const session = await this.turn('the model does not load', () =>
+      ort.InferenceSession.create(new Uint8Array(graph), {
         // WASM takes over single operators that the GPU lacks.
         executionProviders: gpu ? ['webgpu', 'wasm'] : ['wasm'],
         externalData: names.map((path, index) => ({
@@ -73,14 +80,17 @@ export class Engine {
         graphOptimizationLevel: 'all',
         logSeverityLevel: 3,
         ...(gpu && blocks ? { preferredOutputLocation: onGpu(blocks) } : {}),
-      });
-      if (gpu) await this.watchDevice();
-      return { blocks, session };
-    });
+      }),
+    );
+    // The engine has copied them. Garbage collection would let several lie about.
+    for (const bytes of data) bytes.transfer?.(0);
+    if (gpu) await this.watchDevice();
+    return { blocks, session };
   }
 
-  cache(blocks: number, heads: number, capacity: number, size: number): KvCache {
-    const shape: KvShape = { blocks, heads, capacity, size };
+  /** `half`: of float16, on a GPU. */
+  cache(blocks: number, heads: number, capacity: number, size: number, half: boolean): KvCache {
+    const shape: KvShape = { blocks, heads, capacity, size, half };
     if (this.provider === 'wasm') return new HeapCache(shape);
     if (!this.device) throw new NodeError('EngineError', 'the GPU is not in use yet');
     return new GpuCache(this.device, shape);

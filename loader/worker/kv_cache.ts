@@ -14,6 +14,8 @@ export interface KvShape {
   heads: number;
   capacity: number;
   size: number;
+  /** float16 instead of float32; only on a GPU. */
+  half: boolean;
 }
 
 export interface KvCache {
@@ -23,7 +25,8 @@ export interface KvCache {
 }
 
 const dims = ({ heads, capacity, size }: KvShape): number[] => [1, heads, capacity, size];
-const bytes = ({ heads, capacity, size }: KvShape): number => 4 * heads * capacity * size;
+const bytes = ({ heads, capacity, size, half }: KvShape): number =>
+  (half ? 2 : 4) * heads * capacity * size;
 
 type Pair = readonly [ort.Tensor, ort.Tensor];
 
@@ -81,7 +84,7 @@ export class GpuCache implements KvCache {
     const make = (): ort.Tensor => {
       const buffer = device.createBuffer({ size: bytes(shape), usage });
       return ort.Tensor.fromGpuBuffer(buffer, {
-        dataType: 'float32',
+        dataType: shape.half ? 'float16' : 'float32',
         dims: dims(shape),
         dispose: () => buffer.destroy(),
       });

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
-    from pyodide_node.inference.manifest import Manifest, Variant
+    from pyodide_node.inference.manifest import Manifest
 
 __all__ = [
     "Agreement",
@@ -27,6 +27,7 @@ __all__ = [
     "Clock",
     "Ends",
     "Engine",
+    "EngineName",
     "Got",
     "Host",
     "HostKind",
@@ -47,6 +48,12 @@ Pieces = Sequence[tuple[str, int]]
 Got = Callable[[str, bool], None]
 """Told the sha256 of a piece that has come, and whether it was kept."""
 HostKind = Literal["tab", "native", "simulated"]
+EngineName = Literal[
+    "webgpu", "webgpu-fp16", "wasm", "wasm-int8", "wasm-int4", "onnxruntime", "simulated"
+]
+"""Where a node computes and with what: "wasm" expands weights to fp32, exactly; "wasm-int8"
+multiplies 8-bit integers, which changes tokens slightly; "webgpu-fp16" computes in half precision;
+the others run the weights as they are, in fp32."""
 
 
 class Clock(Protocol):
@@ -299,23 +306,23 @@ class Ends(Protocol):
 
 class Engine(Protocol):
     @property
-    def name(self) -> str:
-        """ "webgpu", "wasm" (expanded weights), "wasm-int4" or "onnxruntime"."""
+    def name(self) -> EngineName:
+        """Of the blocks that are loaded from now on."""
 
-    @property
-    def variant(self) -> Variant:
-        """Which of the manifest's graphs it runs; it decides what weights and caches take."""
+    def names(self, manifest: Manifest) -> Sequence[EngineName]:
+        """What it can be for this model, fastest first; further on they take less memory."""
 
-    def compact(self) -> bool:
-        """Run a variant that takes less memory from now on, though slower.
-
-        False, and nothing changes, where there is none.
-        """
+    def use(self, name: EngineName) -> None:
+        """Be one of `names` for the blocks loaded from now on."""
 
     async def load_span(self, manifest: Manifest, first: int, last: int, blob: BlobReader) -> Span:
-        """Load layer by layer into one session. Raises EngineError, or what `blob` raises."""
+        """Load piece by piece, as inference/footprint.py says. Raises EngineError, or what `blob`
+        raises."""
 
-    async def load_ends(self, manifest: Manifest, blob: BlobReader) -> Ends: ...
+    async def load_ends(
+        self, manifest: Manifest, blob: BlobReader, name: EngineName | None = None
+    ) -> Ends:
+        """Embedding and head, the latter as `name` would run it (by default as blocks are)."""
 
 
 class BlobReader(Protocol):

@@ -12,8 +12,9 @@ from typing import Any
 from pyodide_node.errors import StoreError
 from pyodide_node.hosts.base import Buffer, Host
 from pyodide_node.inference.catalog import Model
+from pyodide_node.inference.footprint import Footprint
 from pyodide_node.inference.haul import Haul
-from pyodide_node.inference.manifest import Blob, Variant
+from pyodide_node.inference.manifest import Blob
 from pyodide_node.inference.parts import Part, Parts
 from pyodide_node.inference.peers import Peers
 from pyodide_node.inference.seeding import Seeding
@@ -106,13 +107,15 @@ class Delivery:
                 runs.append((index, index + 1))
         return sorted(sorted(runs, key=lambda run: run[0] - run[1])[:8])
 
-    async def bring_span(self, first: int, last: int, variant: Variant) -> None:
+    async def bring_span(self, footprint: Footprint, first: int, last: int) -> None:
         """Fetch the files of a span in any order and at once, as far as the storage cap has room.
 
         Raises IntegrityError, Unreachable.
         """
         manifest = self._model.manifest
-        files = [manifest.graph(variant, last - first), *manifest.span_blobs(first, last).values()]
+        sizes = {end - begin for begin, end in footprint.pieces(first, last)}
+        graphs = [manifest.graph(footprint.variant, size) for size in sorted(sizes)]
+        files = [*graphs, *manifest.span_blobs(first, last).values()]
         self._plan, self._done = sum(blob.bytes for blob in files), 0
         roots = [part for part in map(self._parts.root, files) if part is not None]
         fits = self._storage.available >= self._plan + sum(root.size for root in roots)

@@ -7,16 +7,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from pyodide_node.budget import MEGABYTE, Budget, Reservation
-from pyodide_node.errors import BudgetExceeded, KwaaiNetError
+from pyodide_node.errors import KwaaiNetError
 from pyodide_node.hosts.base import BlobReader, Host, Span
 from pyodide_node.inference.catalog import Model
-from pyodide_node.inference.manifest import Variant
+from pyodide_node.inference.footprint import Footprint, best_engine
 from pyodide_node.inference.route import Offer
 
 __all__ = ["Holding"]
 
-_LOADING = 2
-"""While a span loads, its weights are in memory twice: as files and in the engine."""
 _MEASURE_STEPS, _MEASURE_SECONDS = 8, 0.5
 """Steps timed after loading, and when to stop early."""
 
@@ -27,7 +25,7 @@ class _Loaded:
     memory: Reservation
 
 
-Prepare = Callable[[int, int, Variant], Awaitable[None]]
+Prepare = Callable[[Footprint, int, int], Awaitable[None]]
 """Called with a span before it is loaded, so that its files come all at once."""
 
 
@@ -81,44 +79,43 @@ class Holding:
                 return loaded.span
         return None
 
+    @property
+    def footprint(self) -> Footprint:
+        """What blocks take here, on the engine that is in use."""
+        return Footprint(self._model.manifest, self._host.engine.name)
+
     def room(self) -> int:
-        """Blocks that fit in all: weights twice while loading, and one full context of KV."""
-        manifest = self._model.manifest
-        each = self._weights(1) * _LOADING + self._kv_bytes(manifest.context_length, 1)
+        """Blocks that fit in all, while they load and with a session over them."""
         held = sum(loaded.memory.size for loaded in self._loaded)
         left = self._budget.limits.memory * MEGABYTE - self._budget.memory_used
-        room = max(0, left + held) // each
-        most = manifest.blocks if self._max_blocks is None else self._max_blocks
-        return min(room, most, manifest.blocks)
+        return self.footprint.room(left + held, self._max_blocks)
+
+    def choose_engine(self) -> None:
+        """Use the engine that does most with the memory that is free; nothing may be loaded."""
+        engine, manifest = self._host.engine, self._model.manifest
+        free = self._budget.memory_free
+        engine.use(best_engine(manifest, engine.names(manifest), free, self._max_blocks))
 
     def require_room(self) -> int:
-        """As `room`, with weights held compactly if none would fit otherwise.
-
-        Raises BudgetExceeded when not even one block fits.
-        """
-        if not self.room():
-            self._host.engine.compact()
-        if not self.room():
-            one = self._weights(1) * _LOADING
-            self._budget.reserve(one, "one block of the model").release()
-            raise BudgetExceeded(
-                "no block of the model fits beside one session; raise memory in"
-                " data-max-resources or choose a smaller model",
-                resource="memory",
-                asked=one,
-                free=self._budget.memory_free,
-            )
-        return self.room()
+        """As `room`, on the engine that leaves most. Raises BudgetExceeded when not even one block
+        fits."""
+        self.choose_engine()
+        room = self.room()
+        if not room:
+            one = self.footprint.serving(1)
+            self._budget.reserve(one, "one block of the model and a session").release()
+        return room
 
     async def load(self, first: int, last: int) -> None:
         """Raises BudgetExceeded, EngineError, IntegrityError, Unreachable."""
-        weights = self._weights(last - first)
-        what = f"blocks {first} to {last}"
+        footprint, what = self.footprint, f"blocks {first} to {last}"
         if self._prepare is not None:
-            await self._prepare(first, last, self._host.engine.variant)
-        with self._budget.reserved(weights * _LOADING, what):
+            await self._prepare(footprint, first, last)
+        working = 0 if self._loaded else footprint.working("layer")
+        with self._budget.reserved(max(footprint.loading(first, last), working), what):
             span = await self._host.engine.load_span(self._model.manifest, first, last, self._read)
-        self._loaded.append(_Loaded(span, self._budget.reserve(weights, what)))
+        memory = self._budget.reserve(footprint.span(first, last) + working, what)
+        self._loaded.append(_Loaded(span, memory))
 
     async def cover(self, first: int, last: int) -> bool:
         """Load blocks that nobody else serves; whether there is now more here than before."""
@@ -146,7 +143,7 @@ class Holding:
 
     def offers(self, capacity: int) -> list[Offer]:
         """What this node can run for itself, at no distance, with room for so many positions."""
-        each = self._kv_bytes(capacity, 1)
+        each = self.footprint.session(capacity, 1)
         return [
             Offer(
                 peer=self._host.keys.public_key,
@@ -164,7 +161,7 @@ class Holding:
         """Positions of KV cache that new sessions over the announced span may claim."""
         if self.span is None:
             return 0
-        each = self._kv_bytes(1, self.span[1] - self.span[0])
+        each = self.footprint.session(1, self.span[1] - self.span[0])
         return min(self._budget.memory_free // each, 2**31 - 1)
 
     async def measure(self) -> None:
@@ -172,7 +169,7 @@ class Holding:
         span = self._loaded[0].span
         blocks, manifest = span.last - span.first, self._model.manifest
         hidden = bytes(manifest.hidden_bytes(1))
-        with self._budget.reserved(self._kv_bytes(_MEASURE_STEPS + 1, blocks), "measuring"):
+        with self._budget.reserved(self.footprint.session(_MEASURE_STEPS + 1, blocks), "measuring"):
             cache = span.open_cache(span.first, span.last, _MEASURE_STEPS + 1)
             try:
                 await span.run(cache, hidden, 0, 1)  # the first run compiles
@@ -185,9 +182,3 @@ class Holding:
             finally:
                 cache.close()
         self._rate = blocks * steps / max(spent, 1e-6)
-
-    def _weights(self, blocks: int) -> int:
-        return self._model.manifest.span_bytes(0, blocks, self._host.engine.variant)
-
-    def _kv_bytes(self, positions: int, blocks: int) -> int:
-        return self._model.manifest.kv_bytes(positions, blocks, self._host.engine.variant)

@@ -175,6 +175,7 @@ class Presence:
         async with self._holding.lock:
             self._serving.end_sessions()
             await self._holding.unload()
+            self._holding.choose_engine()
         await self._announce_now()
 
     async def _move(self, target: tuple[int, int]) -> None:

@@ -140,8 +140,7 @@ class Serving:
             raise StageFailed("this node does not serve these blocks", reason="moved")
         self._stage.check_opening(peer, message)
         memory = self._budget.reserve(
-            manifest.kv_bytes(message.capacity, last - first, self._host.engine.variant),
-            "a session",
+            self._holding.footprint.session(message.capacity, last - first), "a session"
         )
         try:
             cache = span.open_cache(first, last, message.capacity)

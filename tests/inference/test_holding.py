@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import msgspec
 import pytest
 
 from pyodide_node.budget import MEGABYTE, Budget
 from pyodide_node.config import ResourceLimits
 from pyodide_node.errors import BudgetExceeded, EngineError
+from pyodide_node.hosts.base import EngineName
 from pyodide_node.hosts.simulated import (
     SimulatedEngine,
     SimulatedHost,
@@ -20,22 +22,20 @@ from pyodide_node.hosts.simulated import (
 )
 from pyodide_node.inference.catalog import Model
 from pyodide_node.inference.delivery import Delivery
+from pyodide_node.inference.footprint import Footprint
 from pyodide_node.inference.holding import Holding
-from pyodide_node.inference.manifest import Variant
+from pyodide_node.inference.manifest import CopyStep, Manifest
 from pyodide_node.inference.storage import Storage
 
 FOLDER = "https://cdn.test/model/blobs/"
 BLOCKS = 4
 
 
-class Expanding(SimulatedEngine):
-    """An engine that holds weights eightfold until it is told not to."""
+class Tab(SimulatedEngine):
+    """An engine that has two forms of the weights, as a tab's has."""
 
-    variant: Variant = "wasm-expanded"
-
-    def compact(self) -> bool:
-        was, self.variant = self.variant, "gpu-fp32"
-        return was != self.variant
+    def names(self, manifest: Manifest) -> tuple[EngineName, ...]:
+        return ("wasm", "wasm-int4")
 
 
 @dataclass
@@ -46,25 +46,36 @@ class World:
     budget: Budget
     holding: Holding
 
-    @property
-    def each(self) -> int:
-        """Bytes that one more block takes: its weights twice while loading, and a context."""
-        manifest = self.model.manifest
-        variant = self.host.engine.variant
-        weights = manifest.span_bytes(0, 1, variant)
-        return 2 * weights + manifest.kv_bytes(manifest.context_length, 1, variant)
+    def needed(self, blocks: int, engine: EngineName = "simulated") -> int:
+        """Bytes that so many blocks need in all."""
+        return Footprint(self.model.manifest, engine).serving(blocks)
 
     def leave(self, size: int) -> None:
         """Take all memory but `size` bytes."""
         self.budget.reserve(self.budget.memory_free - size, "other things")
 
 
-def world(*, max_blocks: int | None = None, cpu: int = 100, expanding: bool = False) -> World:
+def widened(model: SimulatedModel) -> SimulatedModel:
+    """Let expanded blocks take eight times as much."""
+    variant = model.manifest.graphs.variants["wasm-expanded"]
+    assert variant.expand is not None
+    size = model.manifest.layers[0].bytes
+    step = CopyStep(source=0, target=7 * size, length=size)
+    expand = msgspec.structs.replace(variant.expand, layer=[step])
+    variants = model.manifest.graphs.variants | {
+        "wasm-expanded": msgspec.structs.replace(variant, expand=expand)
+    }
+    graphs = msgspec.structs.replace(model.manifest.graphs, variants=variants)
+    return replace(model, manifest=msgspec.structs.replace(model.manifest, graphs=graphs))
+
+
+def world(*, max_blocks: int | None = None, cpu: int = 100, tab: bool = False) -> World:
     network, model = SimulatedNetwork(), simulated_model(blocks=BLOCKS)
     model.publish(network.web, FOLDER.removesuffix("/blobs/"))
     host = simulated_host(network, "ada")
-    if expanding:
-        host = replace(host, engine=Expanding(network, "ada"))
+    if tab:
+        model = widened(model)
+        host = replace(host, engine=Tab(network, "ada"))
     budget = Budget(host.clock, "simulated", ResourceLimits(memory=100, cpu=cpu))
     known = Model(model.manifest, model.manifest.model_id, (FOLDER,))
     fetch = Delivery(host, known, Storage(host, budget, lambda: None))
@@ -76,8 +87,8 @@ def test_the_memory_cap_leaves_room_for_so_many_blocks_exactly(blocks: int) -> N
     @virtual
     async def run() -> None:
         exact, less = world(), world()
-        exact.leave(blocks * exact.each)
-        less.leave(blocks * less.each - 1)
+        exact.leave(exact.needed(blocks))
+        less.leave(less.needed(blocks) - 1)
         assert exact.holding.room() == exact.holding.require_room() == blocks
         assert less.holding.room() == blocks - 1
         await exact.holding.load(0, blocks)
@@ -96,39 +107,36 @@ async def test_a_limit_on_blocks_holds_whatever_memory_there_is() -> None:
 
 @virtual
 async def test_no_room_for_a_block_says_what_to_do() -> None:
-    weights, session = world(), world()
-    weights.leave(weights.model.manifest.span_bytes(0, 1, "gpu-fp32"))
-    session.leave(session.each - 1)
-    with pytest.raises(BudgetExceeded, match=r"one block of the model needs .* raise memory"):
-        weights.holding.require_room()
-    with pytest.raises(BudgetExceeded, match=r"no block .* beside one session; raise memory"):
-        session.holding.require_room()
-
-
-@virtual
-async def test_weights_are_held_compactly_only_where_they_would_not_fit_otherwise() -> None:
-    roomy, tight = world(expanding=True), world(expanding=True)
-    assert roomy.holding.require_room() == BLOCKS
-    assert roomy.host.engine.variant == "wasm-expanded"
-    compact = world()
-    tight.model = compact.model
-    tight.leave(compact.each - 1)
-    with pytest.raises(BudgetExceeded):
-        tight.holding.require_room()
-    assert tight.host.engine.variant == "gpu-fp32"
-
-
-@virtual
-async def test_while_loading_weights_count_twice_and_afterwards_once() -> None:
     here = world()
-    weights = here.model.manifest.span_bytes(0, 2, "gpu-fp32")
-    here.leave(2 * weights - 1)
+    here.leave(here.needed(1) - 1)
+    with pytest.raises(BudgetExceeded, match=r"one block .* and a session needs .* raise memory"):
+        here.holding.require_room()
+
+
+@virtual
+async def test_weights_are_held_compactly_where_that_serves_many_more_blocks() -> None:
+    roomy, tight, none = world(tab=True), world(tab=True), world(tab=True)
+    assert roomy.holding.require_room() == BLOCKS
+    assert roomy.host.engine.name == "wasm"
+    tight.leave(tight.needed(1, "wasm") - 1)
+    assert tight.holding.require_room() > 1
+    assert tight.host.engine.name == "wasm-int4"
+    none.leave(none.needed(1, "wasm-int4") - 1)
+    with pytest.raises(BudgetExceeded):
+        none.holding.require_room()
+
+
+@virtual
+async def test_while_loading_files_and_their_copies_count_and_afterwards_the_weights() -> None:
+    here = world()
+    footprint = here.holding.footprint
+    here.leave(footprint.loading(0, 2) - 1)
     used = here.budget.memory_used
     with pytest.raises(BudgetExceeded, match="blocks 0 to 2 needs"):
         await here.holding.load(0, 2)
     assert here.budget.memory_used == used
     await here.holding.load(0, 1)
-    assert here.budget.memory_used == used + here.model.manifest.span_bytes(0, 1, "gpu-fp32")
+    assert here.budget.memory_used == used + footprint.span(0, 1)
     await here.holding.unload()
     assert here.budget.memory_used == used
     assert here.holding.span is None
@@ -184,7 +192,7 @@ async def test_a_node_offers_itself_nothing_that_its_memory_has_no_room_for() ->
     here = world()
     await here.holding.load(0, 2)
     await here.holding.measure()
-    here.leave(here.model.manifest.kv_bytes(100, 2, "gpu-fp32"))
+    here.leave(here.holding.footprint.session(100, 2))
     assert len(here.holding.offers(100)) == 1
     assert here.holding.offers(101) == []
 
@@ -197,7 +205,7 @@ def test_the_speed_announced_is_what_others_get_under_the_cpu_cap(cpu: int, spee
         await here.holding.load(0, 3)
         await here.holding.measure()
         assert here.holding.throughput == pytest.approx(speed)
-        assert here.budget.memory_used == here.model.manifest.span_bytes(0, 3, "gpu-fp32")
+        assert here.budget.memory_used == here.holding.footprint.span(0, 3)
 
     run()
 

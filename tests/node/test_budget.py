@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyodide_node.budget import MEGABYTE, Budget, DutyCycle
+from pyodide_node.budget import MEGABYTE, RUNTIME_MEMORY, Budget, DutyCycle
 from pyodide_node.config import ResourceLimits
 from pyodide_node.errors import BudgetExceeded
 from pyodide_node.hosts.simulated import SimulatedClock, run_virtual, virtual
@@ -226,6 +226,6 @@ def test_the_runtime_itself_counts(kind: str) -> None:
     @virtual
     async def run() -> None:
         caps = Budget(SimulatedClock(), kind, ResourceLimits(memory=1000))  # type: ignore[arg-type]
-        assert 800 * MEGABYTE < caps.memory_free < 900 * MEGABYTE
+        assert caps.memory_free == 1000 * MEGABYTE - RUNTIME_MEMORY[kind]  # type: ignore[index]
 
     run()

@@ -93,7 +93,7 @@ def test_a_cap_that_does_not_parse_says_what_to_write(text: str, hint: str) -> N
 @pytest.mark.parametrize(
     ("setting", "value", "hint"),
     [
-        ("engine", "cuda", "write one of auto, webgpu, wasm, wasm-int4"),
+        ("engine", "cuda", "write one of auto, webgpu, wasm, wasm-int8, wasm-int4"),
         ("path", "tcp", "write one of auto, webrtc, relay"),
         ("services", "compute,mining", "'mining' is not one of compute, storage"),
         ("max-blocks", "0", "write a number from 1 to 1024"),

@@ -7,6 +7,7 @@ import { startInterpreter } from '../../loader/worker/interpreter';
 import { Peers } from '../../loader/worker/peers';
 import { RuntimeFiles } from '../../loader/worker/runtime_files';
 import { runtimeFolder } from '../../loader/worker/scope';
+import { engineModule } from '../../loader/worker/supply';
 import { Switchboard } from '../../loader/worker/switchboard';
 import { bareDecode } from './bare';
 
@@ -63,7 +64,7 @@ class FakeFrame {
   }
 }
 
-Object.assign(self, { bareDecode });
+Object.assign(self, { bareDecode, engineModule });
 
 const ready = (async () => {
   const files = new RuntimeFiles(runtimeFolder(location.origin));

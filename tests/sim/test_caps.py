@@ -28,7 +28,7 @@ def leave(core: KwaaiNetCore, size: int) -> Reservation:
 @virtual
 async def test_too_little_memory_for_the_model_s_ends_says_what_to_do() -> None:
     async with swarm() as net:
-        with pytest.raises(BudgetExceeded, match=r"embedding and head needs .* raise memory"):
+        with pytest.raises(BudgetExceeded, match=r"embedding and head, .* raise memory"):
             await net.node("ada", limits=limits(memory=0))
 
 

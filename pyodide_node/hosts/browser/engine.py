@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from pyodide.ffi import to_js
 
 from pyodide_node.config import EnginePreference
 from pyodide_node.errors import ConfigError, EngineError
-from pyodide_node.hosts.base import BlobReader
-from pyodide_node.inference.manifest import Blob, Manifest, Variant
+from pyodide_node.hosts.base import BlobReader, EngineName
+from pyodide_node.hosts.sessions import Sessions
+from pyodide_node.inference.footprint import VARIANTS, Footprint
+from pyodide_node.inference.manifest import Blob, Manifest
 
 from .ends import BrowserEnds
 from .errors import awaited
-from .span import BrowserSpan, Piece
+from .span import BrowserSpan
 
 __all__ = ["BrowserEngine", "choose_engine"]
 
-EngineName = Literal["webgpu", "wasm", "wasm-int4"]
 
-
-def choose_engine(preference: EnginePreference, gpu: str) -> EngineName:
-    """`gpu` is "none", "software" (slower than WASM: only if asked for) or "hardware"."""
+def choose_engine(preference: EnginePreference, gpu: str) -> EnginePreference:
+    """Never "auto". `gpu` is "none", "software" (slower than WASM: only if asked for) or
+    "hardware". Raises ConfigError."""
     if preference == "webgpu" and gpu == "none":
         raise ConfigError('engine="webgpu": this browser offers no GPU here', setting="engine")
     if preference != "auto":
@@ -31,58 +32,74 @@ def choose_engine(preference: EnginePreference, gpu: str) -> EngineName:
 
 
 class BrowserEngine:
-    """See `base.Engine`. `blob` may return ArrayBuffers or bytes."""
+    """See `base.Engine`. `blob` may return ArrayBuffers, which loading takes, or bytes."""
 
-    def __init__(self, bridge: Any, name: EngineName) -> None:
-        self.name: EngineName = name
+    def __init__(self, bridge: Any, chosen: EnginePreference) -> None:
+        self.name: EngineName = "wasm" if chosen == "auto" else chosen
+        self._chosen = chosen
         self._bridge = bridge
-        self._js = bridge.engine("webgpu" if name == "webgpu" else "wasm")
+        self._js = bridge.engine("webgpu" if chosen == "webgpu" else "wasm")
 
-    @property
-    def variant(self) -> Variant:
-        return "wasm-expanded" if self.name == "wasm" else "gpu-fp32"
+    def names(self, manifest: Manifest) -> tuple[EngineName, ...]:
+        has = manifest.graphs.variants
+        if self._chosen == "webgpu":
+            return ("webgpu-fp16" if self._bridge.half and "gpu-fp16" in has else "webgpu",)
+        names: list[EngineName] = ["wasm"]
+        if "wasm-int8" in has:
+            names.append("wasm-int8")
+        if manifest.bits <= 8:  # wider weights take as much as they are
+            names.append("wasm-int4")
+        chosen = [name for name in names if name == self._chosen != "wasm"]
+        return tuple(chosen or names)
 
-    def compact(self) -> bool:
-        if self.name != "wasm":
-            return False
-        self.name = "wasm-int4"
-        return True
+    def use(self, name: EngineName) -> None:
+        self.name = name
 
     async def load_span(
         self, manifest: Manifest, first: int, last: int, blob: BlobReader
     ) -> BrowserSpan:
         if not manifest.has_span(first, last):
             raise EngineError(f"no blocks [{first}, {last}) in {manifest.name}")
+        name = self.name
 
-        async def load(first: int, last: int) -> Piece:
-            graph = manifest.graph(self.variant, last - first)
+        async def load(first: int, last: int) -> Any:
+            graph = manifest.graph(VARIANTS[name], last - first)
             files = manifest.span_blobs(first, last)
-            js = await self._load(graph, files, manifest, last - first, blob)
-            return Piece(first, last, js)
+            return await self._load(graph, files, name, manifest, last - first, blob)
 
-        return BrowserSpan(self._js, manifest, await load(first, last), load)
+        async def release(session: Any) -> None:
+            await awaited(self._js.release(session), EngineError)
 
-    async def load_ends(self, manifest: Manifest, blob: BlobReader) -> BrowserEnds:
+        sessions = Sessions(load, release)
+        await sessions.load(Footprint(manifest, name).pieces(first, last))
+        half = name == "webgpu-fp16"
+        return BrowserSpan(self._js, manifest, sessions, (first, last), half=half)
+
+    async def load_ends(
+        self, manifest: Manifest, blob: BlobReader, name: EngineName | None = None
+    ) -> BrowserEnds:
+        name = name or self.name
         with_tokenizer = await blob(manifest.tokenizer.sha256, manifest.tokenizer.bytes)
         tokenizer = BrowserEnds.tokenizer(self._bridge, with_tokenizer)
-        embed = await self._load(
-            manifest.graph(self.variant, "embed"), {"embed.bin": manifest.embed}, manifest, 0, blob
-        )
-        head = await self._load(
-            manifest.graph(self.variant, "head"), {"head.bin": manifest.head}, manifest, 0, blob
-        )
+        # The head first: it is the larger, and so is what it needs while it loads.
+        head_graph = manifest.graph(VARIANTS[name], "head")
+        head = await self._load(head_graph, {"head.bin": manifest.head}, name, manifest, 0, blob)
+        embed_graph = manifest.graph(VARIANTS[name], "embed")
+        files = {"embed.bin": manifest.embed}
+        embed = await self._load(embed_graph, files, name, manifest, 0, blob)
         return BrowserEnds(self._js, manifest, tokenizer, embed, head)
 
     async def _load(
         self,
         graph: Blob,
         files: dict[str, Blob],
+        name: EngineName,
         manifest: Manifest,
         blocks: int,
         blob: BlobReader,
     ) -> Any:
         steps = ""
-        expand = manifest.graphs.variants[self.variant].expand
+        expand = manifest.graphs.variants[VARIANTS[name]].expand
         if expand and "embed.bin" not in files:
             recipe = expand.head if "head.bin" in files else expand.layer
             steps = msgspec.json.encode(recipe).decode()

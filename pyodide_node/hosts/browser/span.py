@@ -1,10 +1,7 @@
-"""Blocks of a model in one session or, once somebody asked for a part, in several."""
+"""Blocks of a model in a tab: steps through the sessions that hold them."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any
 
 from pyodide.ffi import to_js
@@ -12,20 +9,12 @@ from pyodide.ffi import to_js
 from pyodide_node.errors import EngineError
 from pyodide_node.hosts.base import Buffer, Cache
 from pyodide_node.hosts.bounds import check_cache, check_step
+from pyodide_node.hosts.sessions import Piece, Sessions
 from pyodide_node.inference.manifest import Manifest
 
 from .errors import awaited, translated
 
-__all__ = ["BrowserCache", "BrowserSpan", "Piece"]
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """One session over blocks [first, last)."""
-
-    first: int
-    last: int
-    js: Any
+__all__ = ["BrowserCache", "BrowserSpan"]
 
 
 class BrowserCache:
@@ -51,24 +40,23 @@ class BrowserCache:
 
 
 class BrowserSpan:
-    """See `base.Span`. `load` makes a piece, for a split at a new border."""
+    """See `base.Span`. `half`: its graphs keep keys and values in float16."""
 
     def __init__(
         self,
         js: Any,
         manifest: Manifest,
-        whole: Piece,
-        load: Callable[[int, int], Awaitable[Piece]],
+        sessions: Sessions[Any],
+        blocks: tuple[int, int],
+        *,
+        half: bool,
     ) -> None:
         self._js = js
         self._manifest = manifest
-        self._load = load
-        self._first = whole.first
-        self._last = whole.last
-        self._pieces = [whole]
-        self._borders = {whole.first, whole.last}
-        self._arrays: dict[tuple[int, int], Any] = {}
-        self._splitting = asyncio.Lock()
+        self._sessions = sessions
+        self._first, self._last = blocks
+        self._half = half
+        self._arrays: dict[tuple[int, int], tuple[list[Piece[Any]], Any]] = {}
 
     @property
     def first(self) -> int:
@@ -82,7 +70,7 @@ class BrowserSpan:
         m = self._manifest
         check_cache(first, last, capacity, within=(self.first, self.last), context=m.context_length)
         with translated(EngineError):
-            js = self._js.cache(last - first, m.kv_heads, capacity, m.head_dim)
+            js = self._js.cache(last - first, m.kv_heads, capacity, m.head_dim, self._half)
         return BrowserCache(self, first, last, capacity, js)
 
     def release(self, cache: Any) -> None:
@@ -95,16 +83,14 @@ class BrowserSpan:
         size = memoryview(hidden).nbytes
         if count < 1 or size != self._manifest.hidden_bytes(count):
             raise EngineError(f"{size} bytes are not {count} hidden states", bytes=size)
-        await self._split(cache.first)
-        await self._split(cache.last)
-        if not self._pieces or cache.js is None:
-            raise EngineError("the span or its cache has been closed")
+        pieces = await self._sessions.covering(cache.first, cache.last)
+        if cache.js is None:
+            raise EngineError("the cache has been closed")
         check_step(cache.held, cache.capacity, position, count)
         # What lies behind is about to be overwritten; several steps may be on their way.
         cache.held = position + count
         try:
-            pieces = self._covering(cache.first, cache.last)
-            step = self._js.step(pieces, cache.js, hidden, position, count)
+            step = self._js.step(self._array(pieces), cache.js, hidden, position, count)
             result: bytes = (await awaited(step, EngineError)).to_bytes()
         except EngineError:
             cache.held = min(cache.held, position)
@@ -112,31 +98,13 @@ class BrowserSpan:
         return result
 
     async def close(self) -> None:
-        async with self._splitting:
-            pieces, self._pieces = self._pieces, []
-            for piece in pieces:
-                await awaited(self._js.release(piece.js), EngineError)
+        await self._sessions.close()
 
-    def _covering(self, first: int, last: int) -> Any:
-        """The sessions of blocks [first, last), as JavaScript's array."""
-        if (first, last) not in self._arrays:
-            pieces = [p.js for p in self._pieces if first <= p.first and p.last <= last]
-            self._arrays[first, last] = to_js(pieces)
-        return self._arrays[first, last]
-
-    async def _split(self, border: int) -> None:
-        """Let a session end at `border`. Caches stay good: keys and values are per block."""
-        if border in self._borders:
-            return
-        async with self._splitting:
-            for index, piece in enumerate(self._pieces):
-                if piece.first < border < piece.last:
-                    halves = [
-                        await self._load(first, last)
-                        for first, last in ((piece.first, border), (border, piece.last))
-                    ]
-                    self._pieces[index : index + 1] = halves
-                    self._borders.add(border)
-                    self._arrays.clear()
-                    await awaited(self._js.release(piece.js), EngineError)
-                    return
+    def _array(self, pieces: list[Piece[Any]]) -> Any:
+        """The sessions as JavaScript's array, made once for as long as they do not change."""
+        where = pieces[0].first, pieces[-1].last
+        known, array = self._arrays.get(where, (None, None))
+        if known is not pieces:
+            array = to_js([piece.session for piece in pieces])
+            self._arrays[where] = pieces, array
+        return array

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pyodide_node.errors import EngineError
-from pyodide_node.hosts.base import BlobReader
-from pyodide_node.inference.manifest import Manifest, Variant
+from pyodide_node.hosts.base import BlobReader, EngineName
+from pyodide_node.inference.footprint import Footprint
+from pyodide_node.inference.manifest import Manifest
 
 from .ends import NativeEnds, load_ends
 from .runtime import Runtime
-from .span import NativeSpan, load_piece
+from .span import NativeSpan, load_span
 
 __all__ = ["NativeEngine"]
 
@@ -16,24 +17,28 @@ __all__ = ["NativeEngine"]
 class NativeEngine:
     """See `base.Engine`. `threads` work within one operation; operations run one at a time."""
 
-    name = "onnxruntime"
-    variant: Variant = "gpu-fp32"
+    name: EngineName = "onnxruntime"
 
     def __init__(self, threads: int = 1) -> None:
         self._runtime = Runtime(threads)
 
-    def compact(self) -> bool:
-        return False
+    def names(self, manifest: Manifest) -> tuple[EngineName, ...]:
+        return (self.name,)
+
+    def use(self, name: EngineName) -> None:
+        """There is only one."""
 
     async def load_span(
         self, manifest: Manifest, first: int, last: int, blob: BlobReader
     ) -> NativeSpan:
         if not manifest.has_span(first, last):
             raise EngineError(f"no blocks [{first}, {last}) in {manifest.name}")
-        piece = await load_piece(self._runtime, manifest, first, last, blob)
-        return NativeSpan(self._runtime, manifest, piece, blob)
+        pieces = Footprint(manifest, self.name).pieces(first, last)
+        return await load_span(self._runtime, manifest, pieces, blob)
 
-    async def load_ends(self, manifest: Manifest, blob: BlobReader) -> NativeEnds:
+    async def load_ends(
+        self, manifest: Manifest, blob: BlobReader, name: EngineName | None = None
+    ) -> NativeEnds:
         return await load_ends(self._runtime, manifest, blob)
 
     def close(self) -> None:

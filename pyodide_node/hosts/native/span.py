@@ -7,8 +7,7 @@ the cache's capacity from the start; the system gives pages to what has been wri
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,33 +16,37 @@ import onnxruntime
 from pyodide_node.errors import EngineError
 from pyodide_node.hosts.base import BlobReader, Buffer, Cache
 from pyodide_node.hosts.bounds import check_cache, check_step
+from pyodide_node.hosts.sessions import Piece, Sessions
 from pyodide_node.hosts.steps import Floats, floats
 from pyodide_node.inference.manifest import Manifest
 
 from .runtime import Runtime
 
-__all__ = ["NativeCache", "NativeSpan", "Piece", "load_piece"]
+__all__ = ["NativeCache", "NativeSpan", "load_span"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Piece:
-    """One session over blocks [first, last)."""
+async def load_span(
+    runtime: Runtime,
+    manifest: Manifest,
+    pieces: Sequence[tuple[int, int]],
+    blob: BlobReader,
+) -> NativeSpan:
+    """`blob` is kept: a split at a new border reads the weights again."""
 
-    first: int
-    last: int
-    session: Any
+    async def load(first: int, last: int) -> Any:
+        graph = manifest.graph("gpu-fp32", last - first)
+        files = {
+            name: await blob(file.sha256, file.bytes)
+            for name, file in manifest.span_blobs(first, last).items()
+        }
+        return await runtime.session(await blob(graph.sha256, graph.bytes), files)
 
+    async def release(session: Any) -> None:
+        """It is gone with the last step that holds it."""
 
-async def load_piece(
-    runtime: Runtime, manifest: Manifest, first: int, last: int, blob: BlobReader
-) -> Piece:
-    graph = manifest.graph("gpu-fp32", last - first)
-    files = {
-        name: await blob(file.sha256, file.bytes)
-        for name, file in manifest.span_blobs(first, last).items()
-    }
-    session = await runtime.session(await blob(graph.sha256, graph.bytes), files)
-    return Piece(first, last, session)
+    sessions = Sessions(load, release)
+    await sessions.load(pieces)
+    return NativeSpan(runtime, manifest, sessions, (pieces[0][0], pieces[-1][1]))
 
 
 class NativeCache:
@@ -57,7 +60,7 @@ class NativeCache:
         self.last = last
         self.held = 0
         """Positions that hold something; a step may begin at most there."""
-        self.bindings: dict[Piece, Any] = {}
+        self.bindings: dict[Piece[Any], Any] = {}
         """Of the sessions that the last step ran."""
         self._capacity = shape[2]
         # One (key, value) a block. An OrtValue made of an array shares the array's memory.
@@ -77,7 +80,7 @@ class NativeCache:
         self.blocks = None
         self.bindings = {}
 
-    def bind(self, piece: Piece) -> Any:
+    def bind(self, piece: Piece[Any]) -> Any:
         """Keys and values as both the past and the present of `piece`: they never move again."""
         assert self.blocks is not None
         binding = piece.session.io_binding()
@@ -89,18 +92,19 @@ class NativeCache:
 
 
 class NativeSpan:
-    """See `base.Span`. `blob` is kept: a split at a new border reads the weights again."""
+    """See `base.Span`."""
 
     def __init__(
-        self, runtime: Runtime, manifest: Manifest, piece: Piece, blob: BlobReader
+        self,
+        runtime: Runtime,
+        manifest: Manifest,
+        sessions: Sessions[Any],
+        blocks: tuple[int, int],
     ) -> None:
         self._runtime = runtime
         self._manifest = manifest
-        self._blob = blob
-        self._first = piece.first
-        self._last = piece.last
-        self._pieces = [piece]
-        self._splitting = asyncio.Lock()
+        self._sessions = sessions
+        self._first, self._last = blocks
 
     @property
     def first(self) -> int:
@@ -120,31 +124,14 @@ class NativeSpan:
         if not isinstance(cache, NativeCache) or cache.owner is not self:
             raise EngineError("a cache of another span")
         given = floats(hidden, count, self._manifest.hidden_size).copy()
-        await self._split(cache.first)
-        await self._split(cache.last)
-        pieces = [p for p in self._pieces if cache.first <= p.first and p.last <= cache.last]
-        if not pieces:
-            raise EngineError("the span has been closed")
+        pieces = await self._sessions.covering(cache.first, cache.last)
         return await self._runtime.call(lambda: _step(pieces, cache, given, position))
 
     async def close(self) -> None:
-        async with self._splitting:
-            self._pieces = []
-
-    async def _split(self, border: int) -> None:
-        """Let a session end at `border`. Caches stay good: keys and values are per block."""
-        async with self._splitting:
-            for index, piece in enumerate(self._pieces):
-                if piece.first < border < piece.last:
-                    halves = [
-                        await load_piece(self._runtime, self._manifest, first, last, self._blob)
-                        for first, last in ((piece.first, border), (border, piece.last))
-                    ]
-                    self._pieces[index : index + 1] = halves
-                    return
+        await self._sessions.close()
 
 
-def _step(pieces: list[Piece], cache: NativeCache, given: Floats, position: int) -> bytes:
+def _step(pieces: list[Piece[Any]], cache: NativeCache, given: Floats, position: int) -> bytes:
     """One step, on the engine's thread; the steps before it in the queue have been taken."""
     if cache.blocks is None:
         raise EngineError("the cache has been closed")

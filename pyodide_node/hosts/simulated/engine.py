@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from pyodide_node.errors import EngineError
-from pyodide_node.hosts.base import BlobReader, Buffer, Cache, Candidates
+from pyodide_node.hosts.base import BlobReader, Buffer, Cache, Candidates, EngineName
 from pyodide_node.hosts.bounds import check_cache, check_ids, check_sampling, check_step
 from pyodide_node.hosts.steps import Floats, floats
-from pyodide_node.inference.manifest import Blob, Manifest, Variant
+from pyodide_node.inference.manifest import Blob, Manifest
 
 from .model import BOS, BOS_TEXT, EOS, EOS_TEXT
 from .network import SimulatedNetwork
@@ -44,8 +44,7 @@ class SimulatedEngine:
     `positions` counts the positions times blocks that it has run.
     """
 
-    name = "simulated"
-    variant: Variant = "gpu-fp32"
+    name: EngineName = "simulated"
 
     def __init__(self, network: SimulatedNetwork, here: str, *, seconds: float = 0.001) -> None:
         self.faults = EngineFaults()
@@ -55,8 +54,11 @@ class SimulatedEngine:
         self._here = here
         self._busy = asyncio.Lock()
 
-    def compact(self) -> bool:
-        return False
+    def names(self, manifest: Manifest) -> tuple[EngineName, ...]:
+        return ("simulated",)
+
+    def use(self, name: EngineName) -> None:
+        self.name = name
 
     async def load_span(
         self, manifest: Manifest, first: int, last: int, blob: BlobReader
@@ -72,7 +74,9 @@ class SimulatedEngine:
         ]
         return SimulatedSpan(self, manifest, first, blocks)
 
-    async def load_ends(self, manifest: Manifest, blob: BlobReader) -> SimulatedEnds:
+    async def load_ends(
+        self, manifest: Manifest, blob: BlobReader, name: EngineName | None = None
+    ) -> SimulatedEnds:
         self._check()
         for file in (
             manifest.tokenizer,

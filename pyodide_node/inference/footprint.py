@@ -1,0 +1,206 @@
+"""What a model takes of a node's memory: the one arithmetic for nodes, plans and tests.
+
+A span is loaded piece by piece, one engine session each, so that at its worst a node holds what is
+loaded already, the files of one piece and the engine's copy of them. A big block is a piece of its
+own; small ones share a session, because each session costs about half a millisecond a step.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from pyodide_node.budget import RUNTIME_MEMORY
+from pyodide_node.hosts.base import EngineName, HostKind
+from pyodide_node.inference.manifest import (
+    DequantiseBytesStep,
+    DequantiseStep,
+    Manifest,
+    Variant,
+)
+
+__all__ = [
+    "SESSION_POSITIONS",
+    "UNPACKED",
+    "VARIANTS",
+    "Footprint",
+    "Plan",
+    "best_engine",
+    "ends_engine",
+    "plan",
+]
+
+VARIANTS: Final[dict[EngineName, Variant]] = {
+    "webgpu": "gpu-fp32",
+    "webgpu-fp16": "gpu-fp16",
+    "wasm": "wasm-expanded",
+    "wasm-int8": "wasm-int8",
+    "wasm-int4": "gpu-fp32",
+    "onnxruntime": "gpu-fp32",
+    "simulated": "gpu-fp32",
+}
+"""The graphs that an engine runs."""
+
+_WORTH: Final[dict[EngineName, float]] = {"wasm-int8": 0.5, "wasm-int4": 0.05}
+"""Of a block, 1 elsewhere, where room decides between engines: by speed, and wasm-int8 less than
+that because it is not exact. A position in one block of Llama 8B's width takes about 50 ms on
+"wasm", 75 on "wasm-int8" and 900 on "wasm-int4"."""
+
+_AGAIN: Final[dict[EngineName, float]] = {"wasm": 1.0, "wasm-int8": 0.5, "onnxruntime": 1.0}
+"""While it loads, ONNX Runtime lays weights out anew for its kernels: so much of them lies in
+memory twice."""
+
+_PIECE: Final = 128_000_000
+"""Bytes of loaded weights that several blocks may have in one session."""
+_ROPE_SHARE: Final = 4
+"""A session has its own rotary table. Pieces grow until that is a quarter of them at most."""
+
+SESSION_POSITIONS: Final = 4096
+"""Room is kept for one session of so many positions, or of the whole context if that is shorter. A
+full one of 131072 would leave no room for blocks; sessions may be longer while memory is free."""
+
+UNPACKED: Final = 1 << 27
+"""Bytes of fp32 that the head's matrix takes at once where it is unpacked at every use: graphs cut
+it into parts of at most so much."""
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Bytes of memory that one model takes on one engine. Spans are `[first, last)` in blocks."""
+
+    manifest: Manifest
+    engine: EngineName
+
+    @property
+    def variant(self) -> Variant:
+        return VARIANTS[self.engine]
+
+    @property
+    def session_positions(self) -> int:
+        """Positions of the session that room is kept for."""
+        return min(self.manifest.context_length, SESSION_POSITIONS)
+
+    def pieces(self, first: int, last: int) -> list[tuple[int, int]]:
+        """The sessions that a span is loaded as, one after another."""
+        rope = self.manifest.rope.bytes
+        block = self.manifest.span_bytes(0, 1, self.variant) - rope
+        count = max(1, (max(_PIECE, _ROPE_SHARE * rope) - rope) // block)
+        return [(at, min(at + count, last)) for at in range(first, last, count)]
+
+    def span(self, first: int, last: int) -> int:
+        """What a span takes once it is loaded."""
+        return sum(self._piece(*piece) for piece in self.pieces(first, last))
+
+    def loading(self, first: int, last: int) -> int:
+        """The most that a span takes while it is loaded."""
+        before = most = 0
+        for piece in self.pieces(first, last):
+            files = sum(blob.bytes for blob in self.manifest.span_blobs(*piece).values())
+            most = max(most, before + self._copying(files, self._piece(*piece)))
+            before += self._piece(*piece)
+        return most
+
+    def session(self, positions: int, blocks: int) -> int:
+        """Keys and values of one session."""
+        return self.manifest.kv_bytes(positions, blocks, self.variant)
+
+    def serving(self, blocks: int) -> int:
+        """What so many blocks take with a session over them, or while they load: the greater."""
+        session = self.session(self.session_positions, blocks) + self.working("layer")
+        return max(self.loading(0, blocks), self.span(0, blocks) + session)
+
+    def room(self, free: int, most: int | None = None) -> int:
+        """Blocks that fit in `free` bytes in all, at most `most` of them."""
+        blocks = self.manifest.blocks if most is None else min(most, self.manifest.blocks)
+        return bisect_right(range(1, blocks + 1), free, key=self.serving)
+
+    def ends(self) -> int:
+        """What embedding and head take once they are loaded, and while the head runs."""
+        return self.manifest.embed.bytes + self._head() + self.working("head")
+
+    def ends_loading(self) -> int:
+        """The most that embedding and head take while they are loaded, the head first."""
+        head, embed = self.manifest.head.bytes, self.manifest.embed.bytes
+        return max(self._copying(head, self._head()), self._head() + self._copying(embed, embed))
+
+    def ends_total(self) -> int:
+        """What must be free for them."""
+        return max(self.ends(), self.ends_loading())
+
+    def working(self, what: Literal["layer", "head"]) -> int:
+        """What a step takes beside weights and cache. WASM has no kernel for packed weights: it
+        unpacks a matrix to fp32 whenever it uses it."""
+        expand = self.manifest.graphs.variants["wasm-expanded"].expand
+        if self.engine != "wasm-int4" or expand is None:
+            return 0
+        steps = expand.layer if what == "layer" else expand.head
+        unpacked = max(
+            (one.length for one in steps if isinstance(one, DequantiseStep | DequantiseBytesStep)),
+            default=0,
+        )
+        return unpacked if what == "layer" else min(unpacked, UNPACKED)
+
+    def _piece(self, first: int, last: int) -> int:
+        return self.manifest.span_bytes(first, last, self.variant)
+
+    def _head(self) -> int:
+        return self.manifest.head_bytes(self.variant)
+
+    def _copying(self, files: int, loaded: int) -> int:
+        """While a file comes there are its parts and the whole; then there is the engine's copy."""
+        again = int(loaded * _AGAIN.get(self.engine, 0.0))
+        return max(2 * files, files + loaded + again)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a node of some memory would do with a model."""
+
+    engine: EngineName
+    """Of the blocks."""
+    ends_engine: EngineName | None
+    """Of embedding and head; None: they do not fit, so the node serves blocks and cannot ask."""
+    blocks: int
+    free: int
+    """Bytes left for blocks and sessions by the runtime and by embedding and head."""
+
+
+def plan(
+    manifest: Manifest,
+    engines: Sequence[EngineName],
+    kind: HostKind,
+    memory: int,
+    *,
+    most: int | None = None,
+) -> Plan:
+    """For a node whose memory cap is `memory` bytes; `engines` are those it has, fastest first."""
+    free = memory - RUNTIME_MEMORY[kind]
+    ends = ends_engine(manifest, engines, free)
+    if ends is not None:
+        free -= Footprint(manifest, ends).ends_total()
+    engine = best_engine(manifest, engines, free, most)
+    return Plan(engine, ends, Footprint(manifest, engine).room(free, most), max(0, free))
+
+
+def best_engine(
+    manifest: Manifest, engines: Sequence[EngineName], free: int, most: int | None = None
+) -> EngineName:
+    """The engine that does most for a swarm with `free` bytes: by blocks and their speed."""
+
+    def worth(engine: EngineName) -> float:
+        return Footprint(manifest, engine).room(free, most) * _WORTH.get(engine, 1.0)
+
+    return max(engines, key=worth)  # the first of equals
+
+
+def ends_engine(manifest: Manifest, engines: Sequence[EngineName], free: int) -> EngineName | None:
+    """The first engine on which embedding and head leave half of `free` bytes to blocks, else the
+    one on which they take least; None if they fit on none."""
+    takes = {one: Footprint(manifest, one).ends_total() for one in engines}
+    for engine, size in takes.items():
+        if 2 * size <= free:
+            return engine
+    least = min(takes, key=takes.__getitem__)
+    return least if takes[least] <= free else None

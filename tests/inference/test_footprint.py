@@ -1,0 +1,155 @@
+"""What a model takes: the same arithmetic for a node, a plan and the tests of memory."""
+
+from __future__ import annotations
+
+import itertools
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pyodide_node.budget import MEGABYTE, RUNTIME_MEMORY
+from pyodide_node.hosts.base import EngineName
+from pyodide_node.inference.footprint import SESSION_POSITIONS, Footprint, best_engine, plan
+from pyodide_node.inference.manifest import (
+    Blob,
+    DequantiseStep,
+    Expansion,
+    Graphs,
+    Manifest,
+    Reference,
+    VariantGraphs,
+)
+
+TAB: tuple[EngineName, ...] = ("wasm", "wasm-int4")
+
+
+def a_blob(size: int) -> Blob:
+    return Blob(sha256="0" * 64, bytes=size)
+
+
+def a_model(
+    *, layer: int = 122_716_160, blocks: int = 32, context: int = 4096, vocab: int = 128256
+) -> Manifest:
+    """Of Llama 8B's sizes, in int4, but for what is given."""
+    weights = layer * 16 // 9  # 4 bits each, and 16 more for every 32
+    ends = vocab * 4096 * 9 // 16
+    step = DequantiseStep(source=0, scales=0, k=4096, n=14336, target=0, length=4 * 4096 * 14336)
+    wide = msgspec.structs.replace(step, target=4 * weights - step.length)
+    head = DequantiseStep(source=0, scales=0, k=4096, n=vocab, target=0, length=16384 * vocab)
+    graphs = {str(count): a_blob(1000) for count in range(1, blocks + 1)}
+    return Manifest(
+        format="kwaainet-manifest/2",
+        name="eight",
+        architecture="llama",
+        license="mit",
+        blocks=blocks,
+        hidden_size=4096,
+        kv_heads=8,
+        head_dim=128,
+        vocab_size=vocab,
+        context_length=context,
+        bos_id=None,
+        eos_ids=[],
+        bits=4,
+        ends_bits=4,
+        block_size=32,
+        tokenizer=a_blob(1000),
+        rope=a_blob(512 * context),
+        embed=a_blob(ends),
+        head=a_blob(ends),
+        layers=[a_blob(layer)] * blocks,
+        graphs=Graphs(
+            embed=a_blob(1000),
+            whole=a_blob(1000),
+            variants={
+                "gpu-fp32": VariantGraphs(head=a_blob(1000), spans=graphs),
+                "wasm-expanded": VariantGraphs(
+                    head=a_blob(1000), spans=graphs, expand=Expansion(layer=[wide], head=[head])
+                ),
+            },
+        ),
+        reference=Reference(prompt="x", prompt_ids=[0], ids=[0]),
+    )
+
+
+def test_a_big_block_is_a_session_of_its_own_and_small_ones_share() -> None:
+    big, small = a_model(), a_model(layer=4_000_000, blocks=40)
+    assert Footprint(big, "webgpu").pieces(3, 6) == [(3, 4), (4, 5), (5, 6)]
+    assert Footprint(small, "webgpu").pieces(0, 40) == [(0, 28), (28, 40)]
+    assert Footprint(small, "wasm").pieces(0, 7) == [(0, 4), (4, 7)]
+
+
+def test_a_long_rotary_table_is_shared_by_more_blocks() -> None:
+    """One of 67 MB in every session would cost half as much again as the weights."""
+    assert Footprint(a_model(context=131072), "webgpu").pieces(0, 2) == [(0, 1), (1, 2)]
+    long = Footprint(a_model(context=1 << 18), "webgpu")
+    assert long.pieces(0, 4) == [(0, 2), (2, 4)]
+
+
+@settings(max_examples=30)
+@given(
+    st.integers(1, 1 << 24),
+    st.integers(1, 20),
+    st.integers(16, 8192),
+    st.sampled_from(["webgpu", "wasm", "wasm-int4", "onnxruntime"]),
+)
+def test_pieces_cover_the_span_and_memory_grows_with_it(
+    layer: int, blocks: int, context: int, engine: EngineName
+) -> None:
+    here = Footprint(a_model(layer=64 * layer, blocks=blocks, context=context), engine)
+    pieces = here.pieces(0, blocks)
+    assert pieces[0][0] == 0
+    assert pieces[-1][1] == blocks
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(pieces))
+    needed = [here.serving(count) for count in range(1, blocks + 1)]
+    assert needed == sorted(needed)
+    assert here.span(0, blocks) <= here.loading(0, blocks)
+    for size in needed:
+        for free in (size, size - 1):
+            room = here.room(free)
+            assert room == sum(one <= free for one in needed)
+            assert here.room(free, 3) == min(room, 3)
+
+
+def test_while_loading_only_one_piece_lies_in_memory_twice() -> None:
+    here = Footprint(a_model(), "webgpu")
+    one, files = here.span(0, 1), 122_716_160 + here.manifest.rope.bytes
+    assert here.loading(0, 8) == 7 * one + one + files
+
+
+def test_room_is_kept_for_a_session_and_not_for_a_context_of_any_length() -> None:
+    for context, positions in ((100, 100), (131072, SESSION_POSITIONS)):
+        assert Footprint(a_model(context=context), "webgpu").session_positions == positions
+
+
+def test_unpacking_counts_where_it_happens() -> None:
+    model = a_model()
+    packed, gpu = Footprint(model, "wasm-int4"), Footprint(model, "webgpu")
+    assert packed.working("layer") == 4 * 4096 * 14336
+    assert packed.working("head") == 1 << 27
+    assert packed.serving(3) > gpu.serving(3)
+    assert gpu.working("layer") == Footprint(model, "wasm").working("head") == 0
+
+
+def test_a_tab_of_two_gigabytes_holds_so_many_blocks_of_an_8b_model() -> None:
+    memory = 2048 * MEGABYTE
+    gpu = plan(a_model(vocab=512), ["webgpu"], "tab", memory)
+    here = Footprint(a_model(vocab=512), "webgpu")
+    taken = RUNTIME_MEMORY["tab"] + here.ends_total()
+    assert taken + here.serving(gpu.blocks) <= memory < taken + here.serving(gpu.blocks + 1)
+    assert gpu.blocks >= 10  # three of them hold a model of 28 and more
+
+
+def test_a_tab_takes_the_form_that_serves_most() -> None:
+    assert best_engine(a_model(), TAB, 2_000 * MEGABYTE) == "wasm"
+    assert best_engine(a_model(), TAB, 1_000 * MEGABYTE) == "wasm-int4"
+    small = a_model(layer=4_000_000, blocks=8)
+    assert best_engine(small, TAB, 10_000 * MEGABYTE) == "wasm"
+
+
+@pytest.mark.parametrize(("memory", "ends"), [(16384, "wasm"), (2048, "wasm-int4"), (700, None)])
+def test_the_head_is_expanded_only_where_it_fits(memory: int, ends: str | None) -> None:
+    """Of 128k tokens in fp32 it takes 2 GB."""
+    assert plan(a_model(), TAB, "tab", memory * MEGABYTE).ends_engine == ends
