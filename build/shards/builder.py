@@ -69,8 +69,11 @@ def build(
     license: str | None = None,
     progress: Progress = lambda _what, _done, _of: None,
     bits: Bits | None = None,
+    replace: bool = True,
 ) -> Built:
     """Writes `out/manifest.json` and `out/blobs/<sha256>`; does nothing when they are current.
+
+    Without `replace` a model made of something else stays, and that is a `CheckpointError`.
 
     `license` defaults to the one in the checkpoint's model card, `bits` (of a weight) to what the
     source has. A build that was cut off goes on where it was. Memory: a few matrices, or a whole
@@ -87,6 +90,10 @@ def build(
     old = _current(out, inputs)
     if old:
         return Built(old, fresh=False)
+    if not replace and (out / MANIFEST).is_file() and _receipt(out) != inputs:
+        raise CheckpointError(
+            f"{out} has a model made of something else, or by another version of this builder"
+        )
     blobs = Blobs(out / "blobs")
     ledger = Ledger(out / UNFINISHED, inputs, blobs)
     manifest = _Build(source, bits, blobs, ledger, progress).run(name, license)
@@ -239,11 +246,20 @@ def _inputs(source: Source, name: str, license: str, bits: Bits) -> str:
     return total.hexdigest()
 
 
+def _receipt(out: Path) -> str | None:
+    """What the model in `out` was built from, as `_inputs` tells it."""
+    try:
+        said = json.loads((out / RECEIPT).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return said.get("inputs") if isinstance(said, dict) else None
+
+
 def _current(out: Path, inputs: str) -> Manifest | None:
     """The manifest in `out` if it was built from the same inputs and no file is missing."""
+    if _receipt(out) != inputs:
+        return None
     try:
-        if json.loads((out / RECEIPT).read_bytes()) != {"inputs": inputs}:
-            return None
         manifest = decode_manifest((out / MANIFEST).read_bytes())
         for digest, blob in manifest.blobs().items():
             if (out / "blobs" / digest).stat().st_size != blob.bytes:

@@ -14,7 +14,13 @@ import numpy as np
 from msgspec import Struct
 from safetensors import SafetensorError, safe_open
 
-from build.shards.huggingface_config import generation_defaults, read_config, shape_of, token_ids
+from build.shards.huggingface_config import (
+    Config,
+    generation_defaults,
+    read_config,
+    shape_of,
+    token_ids,
+)
 from build.shards.huggingface_tokenizer import chat_of, read_tokenizer_config
 from build.shards.quantise import Floats, Quantised
 from build.shards.small_files import hash_file, inside, parse_json, read_small
@@ -23,12 +29,13 @@ from build.shards.source import (
     PICKLES,
     Bits,
     CheckpointError,
+    Shape,
     finite,
     tensor_shapes,
 )
 from build.shards.tokenizer import MAX_TOKENIZER_BYTES, first_id, open_tokenizer
 
-__all__ = ["Checkpoint"]
+__all__ = ["Checkpoint", "config_shape"]
 
 MAX_HEADER_BYTES = 1 << 24
 """Of a safetensors file. The largest published ones name 20,000 tensors in 3 MB; the library's own
@@ -65,10 +72,7 @@ class Checkpoint:
         `context_length` caps the positions served (and with them the rotary tables).
         """
         self.folder = folder
-        data = read_small(folder, "config.json", _MAX_CONFIG_BYTES)
-        if data is None:
-            raise CheckpointError(f"{folder} has no config.json: give a checkpoint folder")
-        config = read_config(data)
+        config = _config(folder)
         self._files = _weight_files(folder)
         self._of: dict[str, tuple[Path, str, tuple[int, ...]]] = {}
         for path, wanted in self._files.items():
@@ -191,6 +195,19 @@ class Checkpoint:
                 " AutoTokenizer and save_pretrained() it there"
             )
         return data
+
+
+def config_shape(folder: Path, context_length: int | None = None) -> Shape:
+    """What `config.json` alone says of the sizes. Raises `CheckpointError`."""
+    config = _config(folder)
+    return shape_of(config, config.tie_word_embeddings, context_length)
+
+
+def _config(folder: Path) -> Config:
+    data = read_small(folder, "config.json", _MAX_CONFIG_BYTES)
+    if data is None:
+        raise CheckpointError(f"{folder} has no config.json: give a checkpoint folder")
+    return read_config(data)
 
 
 @contextmanager

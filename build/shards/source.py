@@ -219,6 +219,8 @@ def open_source(path: Path, context_length: int | None = None) -> Source:
         raise CheckpointError(f"{path} cannot be read: {error}") from None
     if begins == MAGIC:
         return GgufFile(path, context_length)
+    if path.suffix == ".safetensors":
+        raise CheckpointError(f"{path.name} alone is not enough: give its folder, {path.parent}")
     raise CheckpointError(
         f"{path} is neither a folder with config.json, tokenizer.json and *.safetensors nor a GGUF"
         " file: give one of these"
