@@ -52,7 +52,11 @@ FAMILIES: dict[str, dict[str, object]] = {
 
 
 def write_checkpoint(
-    folder: Path, seed: int = 0, family: str | None = None, **changes: object
+    folder: Path,
+    seed: int = 0,
+    family: str | None = None,
+    inter: int = INTER,
+    **changes: object,
 ) -> Path:
     """A random Llama, or one of `FAMILIES`, with a tokenizer that knows single bytes only.
 
@@ -69,7 +73,7 @@ def write_checkpoint(
         single="<|bos|> $A", special_tokens=[("<|bos|>", 0)]
     )
     tokenizer.save(str(folder / "tokenizer.json"))
-    config = {**CONFIG, "vocab_size": len(vocab)}
+    config = {**CONFIG, "vocab_size": len(vocab), "intermediate_size": inter}
     if family:
         config |= {"model_type": family, **FAMILIES[family]}
     (folder / "config.json").write_text(json.dumps({**config, **changes}))
@@ -85,7 +89,9 @@ def _tensors(config: dict[str, Any], draw: np.random.Generator) -> dict[str, np.
     def norm(size: int = HIDDEN) -> np.ndarray:
         return (1 + draw.standard_normal(size) * 0.1).astype(np.float16)
 
-    family, vocab = config["model_type"], config["vocab_size"]
+    family, vocab, inter = (
+        config[name] for name in ("model_type", "vocab_size", "intermediate_size")
+    )
     queries, keys = HEADS * config["head_dim"], KV * config["head_dim"]
     tensors = {"model.embed_tokens.weight": matrix(vocab, HIDDEN), "model.norm.weight": norm()}
     if not config["tie_word_embeddings"]:
@@ -99,9 +105,9 @@ def _tensors(config: dict[str, Any], draw: np.random.Generator) -> dict[str, np.
             f"{at}.self_attn.k_proj.weight": matrix(keys, HIDDEN),
             f"{at}.self_attn.v_proj.weight": matrix(keys, HIDDEN),
             f"{at}.self_attn.o_proj.weight": matrix(HIDDEN, queries),
-            f"{at}.mlp.gate_proj.weight": matrix(INTER, HIDDEN),
-            f"{at}.mlp.up_proj.weight": matrix(INTER, HIDDEN),
-            f"{at}.mlp.down_proj.weight": matrix(HIDDEN, INTER),
+            f"{at}.mlp.gate_proj.weight": matrix(inter, HIDDEN),
+            f"{at}.mlp.up_proj.weight": matrix(inter, HIDDEN),
+            f"{at}.mlp.down_proj.weight": matrix(HIDDEN, inter),
         }
         if family == "qwen2":
             for name, size in (("q", queries), ("k", keys), ("v", keys)):

@@ -11,8 +11,8 @@ import pytest
 
 from build.shards.builder import build
 from build.shards.huggingface import Checkpoint
-from build.shards.source import Bits, Source
-from build.shards.weights import ends_bits
+from build.shards.source import Bits, CheckpointError, Source
+from build.shards.weights import check_blocks, ends_bits
 from pyodide_node.inference.manifest import Manifest, Variant
 from tests.build.conftest import FAMILIES, write_checkpoint
 from tests.build.oracle import rounded
@@ -110,6 +110,32 @@ def test_ends_of_4_bits_answer_the_same(
     assert manifest.ends_bits == 4
     reference = manifest.reference
     assert rounded(source, 4, 4).greedy(reference.prompt_ids, ANSWER) == reference.ids[:ANSWER]
+    for variant in EXACT:
+        chain = Chain(Shards(tmp_path, manifest, variant), CUTS)
+        assert chain.greedy(reference.prompt_ids, 32) == reference.ids
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_sizes_that_are_no_whole_blocks_want_16_bits(checkpoint: Checkpoint, bits: Bits) -> None:
+    odd = replace(checkpoint.shape, intermediate_size=100)
+    with pytest.raises(CheckpointError, match=r"intermediate_size is 100.*--bits 16"):
+        check_blocks(odd, bits)
+    narrow = replace(checkpoint.shape, heads=6, kv_heads=2, head_dim=8)
+    with pytest.raises(CheckpointError, match=r"heads x head_dim is 48.*--bits 16"):
+        check_blocks(narrow, bits)
+    check_blocks(odd, 16)
+    check_blocks(narrow, 32)
+    check_blocks(checkpoint.shape, bits)
+
+
+@pytest.mark.parametrize("bits", [16, 32])
+def test_other_sizes_are_served_unquantised(bits: Bits, tmp_path: Path) -> None:
+    source = Checkpoint(write_checkpoint(tmp_path / "checkpoint", inter=100))
+    manifest = build(source, tmp_path, "odd", bits=bits).manifest
+    reference = manifest.reference
+    assert (
+        rounded(source, bits, bits).greedy(reference.prompt_ids, ANSWER) == reference.ids[:ANSWER]
+    )
     for variant in EXACT:
         chain = Chain(Shards(tmp_path, manifest, variant), CUTS)
         assert chain.greedy(reference.prompt_ids, 32) == reference.ids
