@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from build.bench.browser import browser_rows, bundle_bare
+from build.bench.conversion import conversion_rows
 from build.bench.hops import hop_rows
 from build.bench.native import native_rows
 from build.bench.row import Row, as_json, table
@@ -23,6 +24,8 @@ MODEL = "kwaai-docs"
 async def measure(console: Console, hops: bool) -> list[Row]:
     """Everything in one run on one machine, so that ratios are fair."""
     rows = size_rows(ROOT / "dist/cdn")
+    with console.status("A checkpoint becomes shards"):
+        rows += await conversion_rows()
     with console.status("Native node against bare ONNX Runtime") as status:
         rows += await native_rows(ROOT / "dist/models", MODEL)
         status.update("A tab against bare onnxruntime-web; start and restart")
