@@ -74,7 +74,7 @@ class KwaaiNetCore:
         self._progress = progress
         self._changed = changed
         self.budget = Budget(host.clock, host.kind, config.limits)
-        self._catalog = Catalog(host.store, config.sources)
+        self._catalog = Catalog(host.store, config.sources, host.keys, config.publisher)
         self._mesh = Mesh(
             host,
             policy=config.path,

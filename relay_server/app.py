@@ -25,7 +25,7 @@ def make_app(settings: RelaySettings, hub: Hub, api: ASGIApp | None = None) -> S
 
     `api` answers under `/v1`.
     """
-    shelf = ModelShelf(settings.models) if settings.models is not None else None
+    shelf = ModelShelf(settings.models, settings.mirrors) if settings.models is not None else None
 
     def names() -> dict[str, str]:
         return {model.id: model.name for model in shelf.models()} if shelf is not None else {}

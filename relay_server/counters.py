@@ -24,3 +24,5 @@ class Counters:
     stun_answers: int = 0
     file_bytes: int = 0
     """Of HTTP bodies, as sent."""
+    shard_bytes: Counter[str] = field(default_factory=Counter)
+    """Of those, bytes of each model file, by its hash."""

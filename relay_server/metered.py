@@ -17,9 +17,19 @@ class Metered:
         self._counters = counters
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        blob = ""
+
         async def counted(message: Message) -> None:
-            if message["type"] == "http.response.body":
-                self._counters.file_bytes += len(message.get("body", b""))
+            nonlocal blob
+            if message["type"] == "http.response.start" and message["status"] < 300:
+                # Only files that are there, so that nobody can fill the counter.
+                _, found, name = scope["path"].rpartition("/blobs/")
+                blob = name if found else ""
+            elif message["type"] == "http.response.body":
+                size = len(message.get("body", b""))
+                self._counters.file_bytes += size
+                if blob:
+                    self._counters.shard_bytes[blob] += size
             await send(message)
 
         await self._app(scope, receive, counted)

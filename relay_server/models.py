@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import anyio.to_thread
@@ -14,6 +15,8 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
+from pyodide_node.inference.publisher import Publication
+from pyodide_node.wire.malformed import MALFORMED
 from relay_server.headers import IMMUTABLE, REVALIDATE, headers_for
 
 __all__ = ["Model", "ModelShelf"]
@@ -21,6 +24,7 @@ __all__ = ["Model", "ModelShelf"]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 _HASH = re.compile(r"[0-9a-f]{64}\Z")
 _MAX_MANIFEST = 1 << 20
+_MAX_SIGNATURE = 1024
 
 
 class _Sized(Struct, frozen=True):
@@ -39,7 +43,7 @@ class _Summary(Struct, frozen=True):
     head: _Sized = _Sized()
 
 
-class Model(Struct, frozen=True):
+class Model(Struct, frozen=True, omit_defaults=True):
     name: str
     """Its folder's name, for URLs."""
     id: str
@@ -48,13 +52,16 @@ class Model(Struct, frozen=True):
     bytes: int
     """Of weights, tokenizer and rotary table."""
     license: str
+    signed: Publication | None = None
+    """Who vouches for it, as `manifest.sig` says; nodes check that."""
 
 
 class ModelShelf:
     """Reads the directory when asked, so that a model can be added while the relay runs."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, mirrors: Sequence[str] = ()) -> None:
         self._directory = directory
+        self._mirrors = list(mirrors)
         self._known: dict[str, tuple[int, int, Model]] = {}
 
     @property
@@ -71,7 +78,7 @@ class ModelShelf:
         for path in sorted(self._directory.glob("*/manifest.json")):
             model = self._model(path)
             if model is not None:
-                found.append(model)
+                found.append(msgspec.structs.replace(model, signed=_publication(path)))
         return found
 
     def _model(self, path: Path) -> Model | None:
@@ -99,11 +106,11 @@ class ModelShelf:
         return model
 
     async def _index(self, request: Request) -> Response:
-        models = await anyio.to_thread.run_sync(self.models)
+        index: dict[str, object] = {"models": await anyio.to_thread.run_sync(self.models)}
+        if self._mirrors:
+            index["mirrors"] = self._mirrors
         headers = headers_for("models/index.json")
-        return Response(
-            msgspec.json.encode({"models": models}), media_type="application/json", headers=headers
-        )
+        return Response(msgspec.json.encode(index), media_type="application/json", headers=headers)
 
     async def _manifest(self, request: Request) -> Response:
         name = _matched(_NAME, request.path_params["name"])
@@ -115,6 +122,14 @@ class ModelShelf:
         sha256 = _matched(_HASH, request.path_params["sha256"])
         path = self._directory / name / "blobs" / sha256
         return await _file(path, "application/octet-stream", IMMUTABLE)
+
+
+def _publication(manifest: Path) -> Publication | None:
+    try:
+        with manifest.with_suffix(".sig").open("rb") as file:
+            return msgspec.json.decode(file.read(_MAX_SIGNATURE), type=Publication)
+    except (OSError, *MALFORMED):
+        return None
 
 
 def _matched(pattern: re.Pattern[str], value: str) -> str:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final
 
 from cyclopts import Parameter
 
+from pyodide_node.config import folder_url
 from pyodide_node.errors import ConfigError
 from pyodide_node.wire import limits
 
@@ -62,6 +63,9 @@ class RelaySettings:
     state: Annotated[Path | None, Parameter(show_default=False)] = None
     """Directory of what lasts, API keys and their use. Default: kwaainet/relay in the user's
     state directory (~/.local/state)."""
+    mirrors: Annotated[tuple[str, ...], _listed("--mirror")] = ()
+    """Other places that offer the same models, each as https://host/models/; nodes fall back on
+    them."""
     stun: bool = True
     """Answer STUN on the UDP port of the same number: tabs behind NATs learn their address."""
     ice_servers: Annotated[tuple[str, ...], _listed("--ice-server")] = ()
@@ -139,6 +143,8 @@ class RelaySettings:
         for name in _COUNTS:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be 1 or more", setting=name)
+        for mirror in self.mirrors:
+            folder_url("mirror", mirror)
 
 
 def default_cdn() -> Path | None:

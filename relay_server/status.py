@@ -47,6 +47,8 @@ def summary(hub: Hub, names: dict[str, str]) -> dict[str, Any]:
     serving: Counter[bytes] = Counter()
     for entry in hub.directory:
         announced = entry.announcement
+        if not announced.serves:
+            continue  # it still fetches the files
         serving[announced.model] += 1
         change = changes.setdefault(announced.model, Counter())
         change[announced.first] += 1

@@ -22,8 +22,9 @@ from pyodide_node.errors import (
     StoreError,
     UnknownModel,
 )
-from pyodide_node.hosts.base import Store
+from pyodide_node.hosts.base import Keys, Store
 from pyodide_node.inference.manifest import Manifest, decode_manifest
+from pyodide_node.inference.publisher import Publication, check_publisher
 from pyodide_node.wire.malformed import MALFORMED
 
 __all__ = ["Catalog", "Model"]
@@ -35,10 +36,13 @@ _MANIFEST_LIMIT = 1 << 20
 class _IndexEntry(Struct, frozen=True):
     name: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")]
     id: Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+    signed: Publication | None = None
 
 
 class _Index(Struct, frozen=True):
     models: Annotated[list[_IndexEntry], Meta(max_length=1000)]
+    mirrors: Annotated[list[Annotated[str, Meta(max_length=500)]], Meta(max_length=16)] = []
+    """Folders like this one, each ending in "/", that have the same files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +57,14 @@ class Model:
 class Catalog:
     """The models that `sources` (folder URLs, each ending in "/") offer."""
 
-    def __init__(self, store: Store, sources: Sequence[str]) -> None:
+    def __init__(
+        self, store: Store, sources: Sequence[str], keys: Keys, publisher: str = ""
+    ) -> None:
+        """`publisher`: a did:key that must have signed the model; "": anybody may have."""
         self._store = store
         self._sources = list(sources)
+        self._keys = keys
+        self._publisher = publisher
 
     async def find(self, wanted: str) -> Model:
         """The model of this name or id, or pinned as name@id; "" is the first there is.
@@ -67,16 +76,16 @@ class Catalog:
         problem: KwaaiNetError | None = None
         for source in self._sources:
             try:
-                entries = await self._index(source)
+                index = await self._index(source)
             except (RemoteError, StoreError) as error:
                 problem = error
                 continue
-            known += [entry.name for entry in entries]
-            for entry in entries:
+            known += [entry.name for entry in index.models]
+            for entry in index.models:
                 if name not in ("", entry.name, entry.id) or pinned not in ("", entry.id):
                     continue
                 try:
-                    return await self._load(source, entry)
+                    return await self._load(source, entry, index.mirrors)
                 except (RemoteError, StoreError) as error:
                     problem = error
         if problem is not None:
@@ -87,19 +96,22 @@ class Catalog:
             known=known,
         )
 
-    async def _index(self, source: str) -> list[_IndexEntry]:
+    async def _index(self, source: str) -> _Index:
         data = await self._store.fetch(source + "index.json", _INDEX_LIMIT)
         try:
-            return msgspec.json.decode(data, type=_Index).models
+            return msgspec.json.decode(data, type=_Index)
         except MALFORMED as error:
             raise ManifestError(f"the model index is malformed: {error}", url=source) from None
 
-    async def _load(self, source: str, entry: _IndexEntry) -> Model:
+    async def _load(self, source: str, entry: _IndexEntry, mirrors: Sequence[str]) -> Model:
+        await check_publisher(self._keys, entry.id, entry.signed, self._publisher)
         folder = f"{source}{entry.name}/"
         data = await self._store.fetch(folder + "manifest.json", _MANIFEST_LIMIT)
         if hashlib.sha256(data).hexdigest() != entry.id:
             raise ManifestError("the manifest is not the one that the index names", url=folder)
         # Any other source may have the same files: their hashes, not it, say whether they are.
-        sources = [source, *(other for other in self._sources if other != source)]
+        # What a source names must be on the web: a path would be read from this machine.
+        listed = [one for one in mirrors if one.startswith(("https://", "http://"))]
+        sources = list(dict.fromkeys([source, *self._sources, *listed]))
         folders = tuple(f"{one}{entry.name}/blobs/" for one in sources)
         return Model(decode_manifest(data), entry.id, folders)

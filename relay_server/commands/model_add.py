@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,8 +14,11 @@ from rich.filesize import decimal
 from build.shards.builder import build
 from build.shards.source import Bits, CheckpointError, Source, open_source
 from pyodide_node.errors import ConfigError
+from pyodide_node.hosts.native.keys import load_keys
 from pyodide_node.inference.manifest import Manifest
+from pyodide_node.inference.publisher import sign_manifest
 from relay_server.commands.bytes_bar import bytes_bar
+from relay_server.commands.node_options import state_directory
 from relay_server.commands.private import lock_model
 from relay_server.library import Library, plain_name
 from relay_server.settings import default_models
@@ -67,7 +71,7 @@ def add(
     models
         The models' directory. Default: the one that `kwaainet relay` offers.
     state
-        Directory of this machine's node, which keeps a private model's key.
+        Directory of this machine's node, which signs the model and keeps a private one's key.
     """
     if context is not None and context < 1:
         raise ConfigError("--context must be 1 or more", setting="context")
@@ -81,6 +85,7 @@ def add(
             _add_private(library, console, source, name, bits, license, state)
         else:
             _add(library, console, source, name, bits, license, replace)
+        _sign(library, name, state)
     except KeyboardInterrupt:
         console.print("Stopped. What is done is kept: run the same command again to go on.")
         raise SystemExit(_INTERRUPTED) from None
@@ -136,6 +141,15 @@ def _add_private(
         manifest = lock_model(plain, out, state, lambda _what, _done, _of: None)
     _tell_added(console, out, manifest)
     console.print(f"  let others run it: kwaainet model grant {name} THEIR_DID", soft_wrap=True)
+
+
+def _sign(library: Library, name: str, state: Path | None) -> None:
+    """Vouch for the model with this machine's identity."""
+    keys = load_keys(state_directory(state) / "identity.pem")
+    signed = asyncio.run(sign_manifest(keys, library.manifest(name).model_id))
+    path = library.folder(name) / "manifest.sig"
+    if not path.is_file() or path.read_bytes() != signed:
+        path.write_bytes(signed)
 
 
 def _place(library: Library, name: str) -> Path:

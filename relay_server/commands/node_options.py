@@ -9,10 +9,22 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from pyodide_node.config import NodeConfig, ResourceLimits, models_url, relay_url
+from pyodide_node.config import (
+    UPLOAD,
+    NodeConfig,
+    ResourceLimits,
+    folder_url,
+    models_url,
+    relay_url,
+)
 from pyodide_node.mesh.paths import PathPolicy
 
 __all__ = ["NodeOptions", "relay_state", "state_directory"]
+
+
+def _listed(alias: str) -> Parameter:
+    return Parameter(alias=alias, negative=(), show_default=False)
+
 
 DEFAULT_RELAY = "http://127.0.0.1:8080"
 
@@ -37,6 +49,18 @@ class NodeOptions:
     threads: int = 1
     """Processor threads within one operation."""
 
+    mirrors: Annotated[tuple[str, ...], _listed("--mirror")] = ()
+    """Other places to fetch models from, each as https://host/models/, where the relay fails."""
+
+    ipfs_gateways: Annotated[tuple[str, ...], _listed("--ipfs-gateway")] = ()
+    """IPFS gateways to fetch from where all others fail, each as https://host."""
+
+    publisher: str = ""
+    """did:key that must have signed the model."""
+
+    upload: float = UPLOAD
+    """Megabytes a second, at most, of model files given to other nodes."""
+
     state: Annotated[Path | None, Parameter(show_default=False)] = None
     """Directory of this node's identity and cache. Default: ~/.local/state/kwaainet."""
 
@@ -44,7 +68,13 @@ class NodeOptions:
         """Raises ConfigError."""
         return NodeConfig(
             relays=(relay_url(self.relay),),
-            sources=(models_url(self.relay),),
+            sources=(
+                models_url(self.relay),
+                *(folder_url("mirror", mirror) for mirror in self.mirrors),
+            ),
+            gateways=tuple(folder_url("ipfs-gateway", one) for one in self.ipfs_gateways),
+            publisher=self.publisher,
+            upload=self.upload,
             model=model,
             services=frozenset(services),
             limits=ResourceLimits.parse(self.max_resources),

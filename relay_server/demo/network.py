@@ -147,12 +147,15 @@ class DemoNetwork:
         }
         return [block for block in range(self.manifest.blocks) if block not in served]
 
+    def _serving(self) -> int:
+        return sum(entry.announcement.serves for entry in self.relay.hub.directory)
+
     async def covered(self, timeout: float = 90.0) -> None:
         """Wait until every block is served. Raises LocalError."""
         try:
             async with asyncio.timeout(timeout):
                 # The hub is another's state; a look ten times a second costs nothing.
-                while self.uncovered() or len(self.relay.hub.directory) < self.options.nodes:  # noqa: ASYNC110
+                while self.uncovered() or self._serving() < self.options.nodes:  # noqa: ASYNC110
                     await asyncio.sleep(0.1)
         except TimeoutError:
             raise LocalError(f"nobody serves blocks {self.uncovered()} yet") from None

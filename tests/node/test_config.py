@@ -50,6 +50,38 @@ def test_a_full_tag_is_read_as_written() -> None:
     )
 
 
+def test_more_places_to_fetch_from_are_read_as_written() -> None:
+    did = "did:key:z6MkpTHR8VNsBxYAAWHut2Geadd9jSwuBV8xRoAnwWsdvktH"
+    config = of(
+        mirrors="https://a.example/models, http://b.example/m/",
+        ipfs_gateways="https://ipfs.example",
+        publisher=did,
+        upload="8",
+    )
+    assert config.sources[1:] == ("https://a.example/models/", "http://b.example/m/")
+    assert config.gateways == ("https://ipfs.example/",)
+    assert config.publisher == did
+    assert config.upload == 8.0
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("mirrors", "file:///etc/"),
+        ("mirrors", "/etc"),
+        ("mirrors", "https://"),
+        ("ipfs_gateways", "ipfs.example"),
+        ("publisher", "did:web:example"),
+        ("publisher", "did:key:z6Mk"),
+        ("upload", "-1"),
+        ("upload", "fast"),
+    ],
+)
+def test_places_to_fetch_from_that_make_no_sense_are_refused(setting: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=setting.replace("_", "-")):
+        of(**{setting: value})
+
+
 def test_empty_attributes_are_as_none() -> None:
     empty = of(relay="", model="", max_resources="", engine="", path=" ", max_blocks=" ", region="")
     assert empty == of()

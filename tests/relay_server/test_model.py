@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +35,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_family(tmp_path_factory.mktemp("checkpoints") / "qwen3-tiny", "qwen3")
 
 
+@pytest.fixture(autouse=True)
+def identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The models' signer is not this machine's."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
 @pytest.fixture
 def models(tmp_path: Path) -> Path:
     return tmp_path / "models"
@@ -46,7 +53,7 @@ def manifest_of(models: Path, name: str) -> Manifest:
 async def test_what_is_added_is_offered_by_a_relay(
     checkpoint: Path, models: Path, capsys: Output
 ) -> None:
-    add(checkpoint, bits=8, models=models)
+    await asyncio.to_thread(add, checkpoint, bits=8, models=models)
     told = capsys.readouterr().err
     assert "qwen3, 6 blocks of width 64" in told
     assert "from safetensors F16 to weights of 8 bits" in told
@@ -56,6 +63,7 @@ async def test_what_is_added_is_offered_by_a_relay(
     async with Relay(RelaySettings(port=0, stun=False, models=models)) as relay:
         index = json.loads((await get(relay.url, "/models/index.json")).body)
     assert [model["name"] for model in index["models"]] == ["qwen3-tiny"]
+    assert index["models"][0]["signed"]["publisher"].startswith("did:key:z6Mk")
 
 
 def test_adding_the_same_again_does_nothing(checkpoint: Path, models: Path, capsys: Output) -> None:

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from pyodide_node.errors import ConfigError
+from pyodide_node.inference.publisher import sign_manifest
 from relay_server import Relay, RelaySettings
 from tests.relay_server.http import get
+from tests.wire.keys import keys_of
 
 BLOB = bytes(range(256)) * 100
 BLOB_HASH = hashlib.sha256(BLOB).hexdigest()
@@ -111,6 +114,32 @@ async def test_a_part_of_a_blob_may_be_had(url: str) -> None:
     assert answer.headers["content-range"] == f"bytes 100-199/{len(BLOB)}"
     assert (await get(url, path, Range="bytes=25500-")).body == BLOB[25500:]
     assert (await get(url, path, Range="bytes=99999999-")).status == 416
+
+
+async def test_the_index_says_who_vouches_for_a_model_and_names_mirrors(shelf: Path) -> None:
+    keys = keys_of("publisher")
+    signed = await sign_manifest(keys, hashlib.sha256(MANIFEST).hexdigest())
+    (shelf / "small" / "manifest.sig").write_bytes(signed)
+    mirrors = ("https://mirror.example/models/",)
+    settings = RelaySettings(port=0, stun=False, models=shelf, mirrors=mirrors)
+    async with Relay(settings) as relay:
+        index = json.loads((await get(relay.url, "/models/index.json")).body)
+        (shelf / "small" / "manifest.sig").write_bytes(b'{"publisher": 1}')
+        broken = json.loads((await get(relay.url, "/models/index.json")).body)
+    assert index["mirrors"] == list(mirrors)
+    assert index["models"] == [entry("small") | {"signed": json.loads(signed)}]
+    assert broken["models"] == [entry("small")]
+    with pytest.raises(ConfigError, match="mirror"):
+        RelaySettings(mirrors=("file:///etc/",))
+
+
+async def test_what_is_sent_of_each_file_is_counted(shelf: Path) -> None:
+    async with Relay(RelaySettings(port=0, stun=False, models=shelf)) as relay:
+        path = f"/models/small/blobs/{BLOB_HASH}"
+        await get(relay.url, path, Range="bytes=100-199")
+        await get(relay.url, path)
+        await get(relay.url, "/models/small/blobs/" + "0" * 64)
+        assert relay.hub.counters.shard_bytes == {BLOB_HASH: 100 + len(BLOB)}
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,9 @@ import pytest
 from pyodide_node.config import ResourceLimits
 from pyodide_node.errors import IntegrityError, ManifestError, StoreError, Unreachable
 from pyodide_node.hosts.simulated import virtual
+from pyodide_node.inference.publisher import sign_manifest
+from pyodide_node.mesh.peer import did_key
+from tests.wire.keys import keys_of
 
 from .swarm import SOURCE, Swarm, ask, swarm
 
@@ -144,6 +147,74 @@ async def test_a_model_pinned_by_its_id_is_not_replaced_by_another_of_its_name()
         with pytest.raises(Exception, match="no source offers") as caught:
             await net.node("bob", model=f"{name}@{'0' * 64}")
         assert caught.value.data["known"] == [name]  # type: ignore[attr-defined]
+
+
+# --- who published it ---------------------------------------------------------------------
+
+
+async def sign(net: Swarm, signer: str, model_id: str = "") -> str:
+    """Put a signature into the index; the signer's DID."""
+    keys = keys_of(signer)
+    signed = await sign_manifest(keys, model_id or net.model.manifest.model_id)
+    index = json.loads(net.network.web[SOURCE + "index.json"])
+    index["models"][0]["signed"] = json.loads(signed)
+    net.network.web[SOURCE + "index.json"] = json.dumps(index).encode()
+    return did_key(keys.public_key)
+
+
+@virtual
+async def test_a_model_may_be_signed_and_its_publisher_pinned() -> None:
+    async with swarm() as net:
+        did = await sign(net, "publisher")
+        await works(net)
+        await net.node("bob", publisher=did)
+        with pytest.raises(ManifestError, match="not signed by did:key:z"):
+            await net.node("cyd", publisher=did_key(keys_of("another").public_key))
+
+
+@virtual
+async def test_a_signature_that_does_not_hold_is_refused_whoever_is_trusted() -> None:
+    async with swarm() as net:
+        await sign(net, "publisher", model_id="0" * 64)
+        with pytest.raises(ManifestError, match="not its publisher's"):
+            await net.node("ada")
+
+
+@virtual
+async def test_a_publisher_that_is_no_key_is_refused() -> None:
+    async with swarm() as net:
+        did = await sign(net, "publisher")
+        index = net.network.web[SOURCE + "index.json"]
+        net.network.web[SOURCE + "index.json"] = index.replace(did.encode(), b"did:web:example")
+        with pytest.raises(ManifestError, match=r"no did:key"):
+            await net.node("ada")
+
+
+@virtual
+async def test_a_pinned_publisher_must_have_signed_and_the_next_source_may_have_it() -> None:
+    async with swarm() as net:
+        mirror(net)
+        did = await sign(net, "publisher")
+        unsigned = net.network.web[MIRROR + "index.json"]
+        net.network.web[MIRROR + "index.json"] = net.network.web[SOURCE + "index.json"]
+        net.network.web[SOURCE + "index.json"] = unsigned
+        await works(net, sources=(SOURCE, MIRROR), publisher=did)
+        with pytest.raises(ManifestError, match="not signed by"):
+            await net.node("bob", sources=(SOURCE,), publisher=did)
+
+
+@virtual
+async def test_an_index_may_name_mirrors_on_the_web_and_nothing_else() -> None:
+    async with swarm() as net:
+        mirror(net)
+        index = json.loads(net.network.web[SOURCE + "index.json"])
+        index["mirrors"] = ["file:///etc/", "/etc/", "ftp://x/", MIRROR]
+        net.network.web[SOURCE + "index.json"] = json.dumps(index).encode()
+        del net.network.web[folder(net) + "blobs/" + layer(net)]
+        await works(net)
+        asked = net.hosts["ada"].store.requests
+        assert any(url.startswith(MIRROR) for url in asked)
+        assert all(url.startswith("https://") for url in asked)
 
 
 @virtual
