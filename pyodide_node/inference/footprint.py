@@ -30,6 +30,7 @@ __all__ = [
     "best_engine",
     "ends_engine",
     "plan",
+    "wasm_engines",
 ]
 
 VARIANTS: Final[dict[EngineName, Variant]] = {
@@ -152,6 +153,16 @@ class Footprint:
         """While a file comes there are its parts and the whole; then there is the engine's copy."""
         again = int(loaded * _AGAIN.get(self.engine, 0.0))
         return max(2 * files, files + loaded + again)
+
+
+def wasm_engines(manifest: Manifest) -> tuple[EngineName, ...]:
+    """What a tab without a GPU can run a model on, fastest first."""
+    names: list[EngineName] = ["wasm"]
+    if "wasm-int8" in manifest.graphs.variants:
+        names.append("wasm-int8")
+    if manifest.bits <= 8:  # wider weights take as much as they are
+        names.append("wasm-int4")
+    return tuple(names)
 
 
 @dataclass(frozen=True, slots=True)

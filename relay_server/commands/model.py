@@ -8,7 +8,7 @@ __all__ = ["app"]
 
 app = App(name="model", help="Models on this machine: add, look at, check, plan and remove them.")
 
-for _name in ("add",):
+for _name in ("add", "split"):
     app.command(f"relay_server.commands.model_{_name}:{_name}")
 app.command("relay_server.commands.model_shelf:list_models", name="list")
 for _name in ("show", "verify", "remove"):

@@ -287,7 +287,7 @@ def test_models_lie_in_the_checkout_or_with_the_user(
 async def test_it_is_a_command(models: Path, tmp_path: Path) -> None:
     code, out, _ = await said("model", "--help")
     assert code == 0
-    for command in ("add", "list", "show", "verify", "remove", "grant", "revoke"):
+    for command in ("add", "list", "show", "verify", "remove", "split", "grant", "revoke"):
         assert command in out
     code, _, err = await said("model", "add", str(tmp_path), "--models", str(models))
     assert code == 1

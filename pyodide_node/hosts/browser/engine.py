@@ -11,7 +11,7 @@ from pyodide_node.config import EnginePreference
 from pyodide_node.errors import ConfigError, EngineError
 from pyodide_node.hosts.base import BlobReader, EngineName
 from pyodide_node.hosts.sessions import Sessions
-from pyodide_node.inference.footprint import VARIANTS, Footprint
+from pyodide_node.inference.footprint import VARIANTS, Footprint, wasm_engines
 from pyodide_node.inference.manifest import Blob, Manifest
 
 from .ends import BrowserEnds
@@ -44,13 +44,9 @@ class BrowserEngine:
         has = manifest.graphs.variants
         if self._chosen == "webgpu":
             return ("webgpu-fp16" if self._bridge.half and "gpu-fp16" in has else "webgpu",)
-        names: list[EngineName] = ["wasm"]
-        if "wasm-int8" in has:
-            names.append("wasm-int8")
-        if manifest.bits <= 8:  # wider weights take as much as they are
-            names.append("wasm-int4")
-        chosen = [name for name in names if name == self._chosen != "wasm"]
-        return tuple(chosen or names)
+        names = wasm_engines(manifest)
+        chosen = tuple(name for name in names if name == self._chosen != "wasm")
+        return chosen or names
 
     def use(self, name: EngineName) -> None:
         self.name = name
