@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import numpy as np
 from gguf.constants import GGMLQuantizationType as Kind
 from gguf.quants import dequantize
 
-from build.shards.gguf_header import Header, TensorInfo, read_header
-from build.shards.gguf_shape import file_type, generation_defaults, refuse_parts, shape_of
+from build.shards.gguf_header import Header, TensorInfo
+from build.shards.gguf_parts import read_parts
+from build.shards.gguf_shape import file_type, generation_defaults, shape_of
 from build.shards.gguf_tokenizer import end_ids, special_texts, tokenizer_json
 from build.shards.huggingface_tokenizer import checked_chat
 from build.shards.quantise import BLOCK, Bytes, Floats, Quantised
@@ -66,15 +68,13 @@ class GgufFile:
 
     def __init__(self, path: Path, context_length: int | None = None) -> None:
         """Raises `CheckpointError`: everything but the values of the weights is looked at here."""
-        self.path = path
-        header = read_header(path)
+        header, self._parts = read_parts(path)
         try:
             self._open(header, context_length)
         except CheckpointError as error:
             raise CheckpointError(f"{path.name}: {error}") from None
 
     def _open(self, header: Header, context_length: int | None) -> None:
-        refuse_parts(header)
         self._tensors = header.tensors
         factors = self._factors()
         self.shape = shape_of(header, factors, context_length)
@@ -93,8 +93,9 @@ class GgufFile:
         self.bits: Bits = _BITS[main]
 
     def digest(self) -> str:
-        """sha256 of the file."""
-        return hash_file(self.path)
+        """sha256 of the file, or over those of its parts."""
+        parts = [hash_file(path) for path in self._parts]
+        return parts[0] if len(parts) == 1 else hashlib.sha256("".join(parts).encode()).hexdigest()
 
     def tokenizer(self) -> bytes:
         """A tokenizer.json that gives the ids of the file's own."""
@@ -165,13 +166,13 @@ class GgufFile:
         vector = len(info.dims) == 1
         each = info.row_bytes // info.dims[0] if vector else info.row_bytes
         try:
-            with self.path.open("rb") as file:
+            with info.path.open("rb") as file:
                 file.seek(info.offset + first * each)
                 data = file.read((last - first) * each)
         except OSError as error:
-            raise CheckpointError(f"{self.path} cannot be read: {error}") from None
+            raise CheckpointError(f"{info.path} cannot be read: {error}") from None
         if len(data) != (last - first) * each:
-            raise CheckpointError(f"{self.path.name} became shorter while it was read")
+            raise CheckpointError(f"{info.path.name} became shorter while it was read")
         rows = np.frombuffer(data, np.uint8)
         return rows if vector else rows.reshape(last - first, each)
 

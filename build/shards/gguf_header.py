@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -54,6 +54,7 @@ _T = TypeVar("_T")
 class TensorInfo:
     """Where a tensor lies. `dims` are outermost first, as numpy has them."""
 
+    path: Path
     name: str
     kind: GGMLQuantizationType
     dims: tuple[int, ...]
@@ -116,7 +117,7 @@ def read_header(path: Path) -> Header:
     """Raises `CheckpointError`; reads `MAX_HEADER_BYTES` at most, whatever the file claims."""
     try:
         with path.open("rb") as file:
-            return _Reader(file, path.stat().st_size).header()
+            return _Reader(path, file, path.stat().st_size).header()
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from None
     except CheckpointError as error:
@@ -124,7 +125,8 @@ def read_header(path: Path) -> Header:
 
 
 class _Reader:
-    def __init__(self, file: BinaryIO, size: int) -> None:
+    def __init__(self, path: Path, file: BinaryIO, size: int) -> None:
+        self._path = path
         self._file = file
         self._size = size
         self._read = 0
@@ -170,7 +172,7 @@ class _Reader:
                     " it was cut or is broken, fetch it again"
                 )
             end = offset + info.length
-            placed[info.name] = TensorInfo(info.name, info.kind, info.dims, offset)
+            placed[info.name] = replace(info, offset=offset)
         return placed
 
     def _tensor(self) -> TensorInfo:
@@ -187,7 +189,7 @@ class _Reader:
         block = GGML_QUANT_SIZES[kind][0]
         if math.prod(dims) == 0 or dims[-1] % block:
             raise CheckpointError(f"the tensor {name[:100]} of {dims} is not whole blocks")
-        return TensorInfo(name, kind, dims, self._number("Q"))
+        return TensorInfo(self._path, name, kind, dims, self._number("Q"))
 
     def _kind(self) -> GGUFValueType:
         number = self._number("I")

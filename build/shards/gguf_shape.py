@@ -10,7 +10,7 @@ from build.shards.rope import RopeFactors
 from build.shards.source import LONGEST_CONTEXT, Architecture, CheckpointError, Shape
 from pyodide_node.inference.manifest import GenerationDefaults
 
-__all__ = ["file_type", "generation_defaults", "refuse_parts", "shape_of"]
+__all__ = ["file_type", "generation_defaults", "shape_of"]
 
 ARCHITECTURES: dict[str, Architecture] = {"llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
 """By `general.architecture`; Mistral's models say llama there."""
@@ -65,16 +65,6 @@ def shape_of(header: Header, factors: RopeFactors | None, context_length: int | 
         qk_norm=architecture == "qwen3",
         tied="output.weight" not in header.tensors,
     )
-
-
-def refuse_parts(header: Header) -> None:
-    """Raises `CheckpointError` for a part of a file that was split."""
-    parts = header.get("split.count", int) or 1
-    if parts > 1:
-        raise CheckpointError(
-            f"this is one of {parts} parts; merge them first:"
-            " llama-gguf-split --merge FIRST_PART.gguf WHOLE.gguf"
-        )
 
 
 def file_type(header: Header) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -137,6 +138,8 @@ def _add_private(
     plain = library.directory / f".{name}.plain"
     with bytes_bar(console) as tell:
         build(source, plain, name, license, tell, bits)
+    # Left by a run that was stopped here: locked under a key that is lost.
+    shutil.rmtree(out, ignore_errors=True)
     with console.status("Locking the weights"):
         manifest = lock_model(plain, out, state, lambda _what, _done, _of: None)
     _tell_added(console, out, manifest)
@@ -179,12 +182,18 @@ def _tell_added(console: Console, out: Path, manifest: Manifest) -> None:
 
 def _name_of(path: Path) -> str:
     """The folder's name or the file's; of a folder in Hugging Face's cache the repository's."""
+    if path.is_file():  # in that cache a link to a file named by its hash
+        return _plain_name(path, re.sub(r"-\d{5}-of-\d{5}\Z", "", path.stem))
     real = path.resolve()
     if real.parent.name == "snapshots":
         found = re.fullmatch(r"models--.+?--(.+)", real.parents[1].name)
         if found:
-            return plain_name(found[1])
-    name = plain_name(real.stem if real.is_file() else real.name)
+            return _plain_name(path, found[1])
+    return _plain_name(path, real.name)
+
+
+def _plain_name(path: Path, text: str) -> str:
+    name = plain_name(text)
     if not name:
         raise CheckpointError(f"{path} gives the model no name: choose one with --name")
     return name

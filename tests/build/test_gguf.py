@@ -164,7 +164,7 @@ def test_special_tokens_are_found_in_text(
         ("llama3", {"llama.attention.head_count": "4"}, "str, not int"),
         ("llama3", {"llama.attention.key_length": 32}, "differs from the size of a head"),
         ("llama3", {"llama.context_length": None}, "no llama.context_length"),
-        ("llama3", {"split.count": 3}, "llama-gguf-split --merge"),
+        ("llama3", {"split.count": 3}, "of 3 parts, and not named as one of them"),
         ("llama3", {"general.sampling.top_p": 3.0}, "general.sampling"),
         ("llama3", {"tokenizer.chat_template": "x" * 70000}, "chat template"),
     ],
@@ -186,6 +186,52 @@ def test_an_unsupported_architecture_is_named(tmp_path: Path) -> None:
     writer.close()
     with pytest.raises(CheckpointError, match="'gemma3' is not supported; these are: llama"):
         open_source(tmp_path / "model.gguf")
+
+
+def split_gguf(whole: Path, folder: Path, count: int) -> Path:
+    """As llama-gguf-split: the first part has the metadata, every part some of the tensors."""
+    reader = gguf.GGUFReader(whole)
+    paths = [folder / f"tiny-{n + 1:05}-of-{count:05}.gguf" for n in range(count)]
+    for number, path in enumerate(paths):
+        writer = gguf.GGUFWriter(path, "qwen3")
+        for key, value in ("no", number), ("count", count), ("tensors.count", len(reader.tensors)):
+            writer.add_uint16(f"split.{key}", value)
+        if number == 0:
+            for field in reader.fields.values():
+                if not field.name.startswith("GGUF.") and field.name != "general.architecture":
+                    inner = field.types[1] if len(field.types) > 1 else None
+                    writer.add_key_value(field.name, field.contents(), field.types[0], inner)
+        for tensor in reader.tensors[number::count]:
+            writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+    return paths[0]
+
+
+def test_a_file_in_parts_is_one(files: Files, tmp_path: Path) -> None:
+    whole = open_source(files["qwen3", Kind.Q8_0])
+    first = split_gguf(files["qwen3", Kind.Q8_0], tmp_path, 3)
+    parts = open_source(first)
+    assert parts.shape == whole.shape
+    assert parts.tokenizer() == whole.tokenizer()
+    for tensor, dims in tensor_shapes(whole.shape).items():
+        assert np.array_equal(parts.tensor(tensor, *dims), whole.tensor(tensor, *dims)), tensor
+    before = parts.digest()
+    second = tmp_path / "tiny-00002-of-00003.gguf"
+    with pytest.raises(CheckpointError, match=r"give tiny-00001-of-00003\.gguf"):
+        open_source(second)
+    third = second.with_name("tiny-00003-of-00003.gguf").read_bytes()
+    kept = second.read_bytes()
+    second.write_bytes(third)
+    with pytest.raises(CheckpointError, match="part of another file"):
+        open_source(first)
+    second.write_bytes(kept[:-4] + bytes(4))
+    assert open_source(first).digest() != before
+    second.unlink()
+    with pytest.raises(CheckpointError, match=r"no tiny-00002-of-00003\.gguf"):
+        open_source(first)
 
 
 def test_what_its_makers_sample_with(folders: dict[str, Path], tmp_path: Path) -> None:

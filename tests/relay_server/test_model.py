@@ -164,6 +164,10 @@ def test_the_hubs_cache_names_a_model_by_its_repository(tmp_path: Path, models: 
     folder = tmp_path / "models--some-one--Tiny-2" / "snapshots" / "0123456789abcdef"
     add(write_family(folder, "qwen2"), models=models)
     assert Library(models).names() == ["Tiny-2"]
+    kept = write_gguf(folder, tmp_path / "0123456789", "qwen2", Kind.F16)
+    (folder / "Tiny-2-F16.gguf").symlink_to(kept)
+    add(folder / "Tiny-2-F16.gguf", models=models)
+    assert Library(models).names() == ["Tiny-2", "Tiny-2-F16"]
     assert plain_name("..a b/c..") == "a-b-c"
 
 
