@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 from pyodide_node.config import NodeConfig, ResourceLimits, models_url, relay_url
 from pyodide_node.core import KwaaiNetCore
@@ -20,7 +22,7 @@ from relay_server.api.keys import ApiKeys, Usage
 from relay_server.settings import default_models
 from relay_server.state import State
 
-__all__ = ["MODEL", "PROMPT", "Place", "Raw", "eventually", "place"]
+__all__ = ["MODEL", "PROMPT", "Node", "Place", "Raw", "eventually", "place"]
 
 MODEL = "kwaai-docs"
 PROMPT = "If the file does not exist,"
@@ -42,48 +44,73 @@ class Raw:
         return dict(error)
 
 
+class Node:
+    """A native node of the mesh."""
+
+    def __init__(self, core: KwaaiNetCore, key: bytes) -> None:
+        self.core = core
+        self.key = key
+        self._idle = core.budget.memory_used
+
+    @property
+    def busy(self) -> bool:
+        """Whether it keeps room for anybody's answer."""
+        return self.core.budget.memory_used > self._idle
+
+    async def close(self) -> None:
+        await self.core.close()
+
+
 @dataclass
 class Place:
     relay: Relay
     folder: Path
     stack: AsyncExitStack
     key: str
-    nodes: list[KwaaiNetCore] = field(default_factory=list)
+    nodes: list[Node] = field(default_factory=list)
 
     @property
     def url(self) -> str:
         return f"{self.relay.url}/v1"
 
     def client(self, key: str | None = None) -> AsyncOpenAI:
-        return AsyncOpenAI(base_url=self.url, api_key=key or self.key, max_retries=0)
+        # The world's certificates take a quarter of a second to read, and only one counts here.
+        trusted = ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE", "/dev/null"))
+        return AsyncOpenAI(
+            base_url=self.url,
+            api_key=key or self.key,
+            max_retries=0,
+            http_client=DefaultAsyncHttpxClient(verify=trusted),
+        )
 
-    async def node(self, max_blocks: int | None = None) -> KwaaiNetCore:
-        """A native node that serves what the swarm needs."""
-        host = await native_host(self.folder / f"node{len(self.nodes)}")
-        self.stack.callback(host.close)
-        config = NodeConfig(
+    def config(self, *, model: str = MODEL, **more: Any) -> NodeConfig:
+        return NodeConfig(
             relays=(relay_url(self.relay.url),),
             sources=(models_url(self.relay.url),),
             limits=ResourceLimits(cpu=100, memory=2000),
-            model=MODEL,
-            max_blocks=max_blocks,
+            model=model,
+            **more,
         )
-        core = KwaaiNetCore(host, config)
+
+    async def node(self, **config: Any) -> Node:
+        """One more native node; it serves what the swarm needs."""
+        host = await native_host(self.folder / f"node{len(list(self.folder.iterdir()))}")
+        self.stack.callback(host.close)
+        core = KwaaiNetCore(host, self.config(**config))
         self.stack.push_async_callback(core.close)
         await core.initialize()
-        self.nodes.append(core)
-        return core
+        self.nodes.append(Node(core, host.keys.public_key))
+        return self.nodes[-1]
 
     async def serving(self) -> None:
-        """Return when a model is served whole."""
-        client = self.client()
+        """Return when every model here is served whole."""
 
         async def served() -> bool:
             models = (await client.models.list()).data
-            return any(model.kwaainet["served"] for model in models)  # type: ignore[attr-defined]
+            return all(model.kwaainet["served"] for model in models)  # type: ignore[attr-defined]
 
-        await eventually(served)
-        await client.close()
+        async with self.client() as client:
+            await eventually(served)
 
     def usage(self, key: str | None = None) -> Usage:
         wanted = (key or self.key).split("-")[1]
