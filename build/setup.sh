@@ -74,6 +74,15 @@ setup_node() {
     echo "$want" >.make/node
 }
 
+# A Helia node to fetch from: large, with a Node of its own, and for tests only.
+setup_ipfs() {
+    want=$(cat tests/ipfs/package-lock.json | sha256sum)
+    if stamp_is ipfs "$want" && [ -d tests/ipfs/node_modules ]; then return; fi
+    say "Installing an IPFS node (for tests only)"
+    (cd tests/ipfs && npm ci --loglevel=error >&2)
+    echo "$want" >.make/ipfs
+}
+
 setup_chromium() {
     if [ -n "${CHROMIUM_PATH:-}" ]; then
         [ -x "$CHROMIUM_PATH" ] || die "CHROMIUM_PATH=$CHROMIUM_PATH is not there"
