@@ -46,7 +46,9 @@ SITE_LEFT_OUT = ("jinja2/constants", "jinja2/debug", "jinja2/meta", "jinja2/nati
 EXTENSION = "-emscripten.so"
 """A wheel for another system serves too, where its extension module only makes it quicker."""
 
-STDLIB_KEPT_ENCODINGS = frozenset({"__init__", "aliases", "ascii", "cp437", "latin_1", "utf_8"})
+STDLIB_KEPT_ENCODINGS = frozenset(
+    {"__init__", "aliases", "ascii", "cp437", "latin_1", "unicode_escape", "utf_8"}
+)
 PARTS_LEFT_OUT = (
     "asyncio/__main__",
     "asyncio/proactor_events",

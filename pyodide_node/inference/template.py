@@ -8,7 +8,7 @@ about to cost (`metering.py`), and what the sandbox lets through is an allow-lis
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from jinja2 import TemplateRuntimeError, nodes
@@ -21,6 +21,12 @@ from pyodide_node.inference.metering import CALL, TooMuch
 from pyodide_node.inference.sandbox import Sandbox
 
 __all__ = ["BoundedTemplate"]
+
+MAX_NESTING: Final = 80
+"""Known templates have 20 levels."""
+
+MAX_TOKENS: Final = 800
+"""In one pair of braces; the longest in known templates has a tenth."""
 
 _STATEMENTS: Final = (
     *(nodes.Assign, nodes.AssignBlock, nodes.Break, nodes.CallBlock, nodes.Continue),
@@ -37,7 +43,10 @@ class BoundedTemplate:
         """Raises ManifestError for what is no template or needs what chat templates do not."""
         self._environment = Sandbox([_Generation, LoopControlExtension])
         with _told():
-            tree = _Rewriting().visit(self._environment.parse(source))
+            _check_tokens(self._environment.lex(source))
+            tree = self._environment.parse(source)
+            _check_nesting(tree)
+            tree = _Rewriting().visit(tree)
             code = self._environment.compile(tree)
             self._template = Template.from_code(self._environment, code, self._environment.globals)
 
@@ -124,6 +133,25 @@ class _Rewriting:
                 texts = (one for one in value.nodes if isinstance(one, nodes.TemplateData))
                 yield _spending(value, 1 + sum(len(one.data) for one in texts) // 8)
             yield self.visit(value) if isinstance(value, nodes.Node) else value
+
+
+def _check_tokens(tokens: Iterable[tuple[int, str, str]]) -> None:
+    """A tree of thousands of levels is the end of an interpreter in a browser's worker, even when
+    it is only thrown away: its stack overflows. So none is made."""
+    count = 0
+    for _, kind, _ in tokens:
+        count = 0 if kind in ("variable_begin", "block_begin") else count + (kind != "whitespace")
+        if count > MAX_TOKENS:
+            raise TooMuch("an expression without end")
+
+
+def _check_nesting(tree: nodes.Node) -> None:
+    level = [tree]
+    for _ in range(MAX_NESTING):
+        level = [child for node in level for child in node.iter_child_nodes()]
+        if not level:
+            return
+    raise TooMuch("expressions within expressions without end")
 
 
 def _spending(at: nodes.Node, cost: int) -> nodes.Node:

@@ -102,10 +102,11 @@ function outcome({ model = 'fake' }, total) {
 }
 
 function status(host) {
+  const chat = log.boots.at(-1)?.config.attributes.model === 'talkative';
   return {
     state: 'ready',
     peer: '12D3KooWFake',
-    model: { name: 'fake', blocks: 6, id: 'f00' },
+    model: { name: 'fake', blocks: 6, id: 'f00', chat },
     span: [0, 3],
     engine: 'wasm',
     host,

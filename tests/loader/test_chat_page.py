@@ -48,6 +48,21 @@ def test_a_first_visit_ends_in_an_answer(chat: Any) -> None:
     assert chat.locator("#spoken").text_content()
 
 
+def test_a_model_that_takes_messages_gets_the_whole_talk(world: World, chat: Any) -> None:
+    chat.goto(f"{world.site}/index.html?model=talkative")
+    join(chat)
+    for count, prompt in enumerate(("Who?", "Why?"), 1):
+        ask(chat, prompt)
+        chat.locator(".facts", has_text="64 tokens · ").nth(count - 1).wait_for()
+    sent = chat.evaluate("KwaaiNet.status().then(({ log }) => log.requests.at(-1).messages)")
+    answer = "".join(f" w{n}" for n in range(64))
+    assert sent == [
+        {"role": "user", "content": "Who?"},
+        {"role": "assistant", "content": answer},
+        {"role": "user", "content": "Why?"},
+    ]
+
+
 def test_the_network_is_drawn_before_anybody_asks(chat: Any) -> None:
     join(chat)
     rows = chat.locator("#route li")

@@ -10,14 +10,17 @@ const prompt = $('prompt');
 const go = $('go');
 const stop = $('stop');
 const spoken = $('spoken');
-/** Answers that stay on the page. */
+/** Answers that stay on the page, and messages that are said again with the next. */
 const KEPT = 20;
+const REMEMBERED = 12;
 
 let network;
 let status = null;
 let asking = null;
 /** The route of the last answer. */
 let taken = null;
+/** What was said, for a model with a form for messages; each answer is to all of it. */
+let talk = [];
 
 // --- what the network says ------------------------------------------------------------------
 
@@ -126,7 +129,7 @@ function newAnswer(text) {
   const words = document.createElement('p');
   const theirs = document.createElement('span');
   theirs.className = 'theirs growing';
-  words.append(text, theirs);
+  words.append(text, ...(status?.model?.chat ? [document.createElement('br')] : []), theirs);
   const facts = document.createElement('p');
   facts.className = 'facts';
   box.append(words, facts);
@@ -149,6 +152,19 @@ function speaker() {
   };
 }
 
+/** The stream of an answer: to the talk so far, or a continuation by a model that only has that. */
+function answering(text) {
+  const options = {
+    temperature: Number($('temperature').value),
+    max_tokens: Number($('max-tokens').value),
+    stream: true,
+    signal: asking.signal,
+  };
+  if (!status?.model?.chat) return network.completions.create({ ...options, prompt: text });
+  talk = [...talk.slice(-REMEMBERED), { role: 'user', content: text }];
+  return network.chat.completions.create({ ...options, messages: talk });
+}
+
 async function ask(text) {
   asking = new AbortController();
   const { theirs, facts } = newAnswer(text);
@@ -157,23 +173,17 @@ async function ask(text) {
   let tokens = 0;
   facts.textContent = 'Looking for a route…';
   try {
-    const stream = await network.completions.create({
-      prompt: text,
-      temperature: Number($('temperature').value),
-      max_tokens: Number($('max-tokens').value),
-      stream: true,
-      signal: asking.signal,
-    });
-    for await (const chunk of stream) {
+    for await (const chunk of await answering(text)) {
       const { kwaainet, choices } = chunk;
       const last = choices[0].finish_reason !== null;
       if (kwaainet?.route) {
         taken = kwaainet.route;
         drawRoute(taken, status?.model?.blocks, status?.peer, !last);
       }
-      if (choices[0].text) tokens += 1;
-      theirs.append(choices[0].text);
-      speak(choices[0].text, last);
+      const more = choices[0].text ?? choices[0].delta?.content ?? '';
+      if (more) tokens += 1;
+      theirs.append(more);
+      speak(more, last);
       const seconds = (performance.now() - began) / 1000;
       facts.textContent = last
         ? summary(chunk)
@@ -182,6 +192,10 @@ async function ask(text) {
   } catch (error) {
     explain(error, facts, tokens);
   } finally {
+    const said = theirs.textContent;
+    // Turns alternate: a question without an answer is taken back.
+    if (said && talk.length) talk.push({ role: 'assistant', content: said });
+    else talk.pop();
     theirs.classList.remove('growing');
     setFlowing(false);
     asking = null;
