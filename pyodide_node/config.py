@@ -76,6 +76,10 @@ class NodeConfig:
     max_blocks: int | None = None
     """At most so many blocks of a model are held here, whatever memory would allow."""
     region: str = ""
+    rate: float | None = None
+    """Positions through one block a second, measured before; None: measured at the start."""
+    network: float | None = None
+    """Bytes a second that this machine can send; None: not known, and taken to be enough."""
 
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, str], cdn: str) -> NodeConfig:

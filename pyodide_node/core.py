@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +45,8 @@ __all__ = ["KwaaiNetCore", "Progress"]
 Progress = Callable[[str, str, float | None], None]
 """(stage, text for people, share done in 0…1 or None)."""
 
+_DRAIN_LOOK = 0.05
+"""Seconds between looks at whether the last session has ended."""
 _WARM_PEERS = 8
 """Links opened before they are needed; more would burden everybody in a large swarm."""
 
@@ -116,11 +119,15 @@ class KwaaiNetCore:
             self._progress("network", "Looking for a relay", None)
             self._mesh.join(relays)
 
+    async def find(self, name: str = "") -> Model:
+        """The manifest of a model, as `load_model` would take it. Raises UnknownModel, …"""
+        return await self._catalog.find(name)
+
     async def load_model(self, name: str = "") -> Model:
         """Fetch the manifest, choose a span that fits the caps, load and announce it."""
         self.state = "loading"
         self._progress("model", "Looking for the model", None)
-        model = await self._catalog.find(name)
+        model = await self.find(name)
         await self._drop_model()
         await self._storage.open()
         self._model = model
@@ -184,6 +191,8 @@ class KwaaiNetCore:
                 "chat": model.manifest.chat is not None,
             },
             "span": work.holding.span if work else None,
+            "throughput": round(work.holding.throughput, 1) if work else 0.0,
+            "rate": round(work.holding.rate, 1) if work else 0.0,
             "problem": work.presence.problem if work else "",
             "relay": {
                 "url": relay.url if relay else "",
@@ -222,6 +231,22 @@ class KwaaiNetCore:
             self._work.presence.limits_changed()
         self._enforcing = asyncio.ensure_future(self._lower_storage())
         self._changed()
+
+    async def measure(self, steps: int) -> float:
+        """Time `steps` single positions through the blocks held here; positions·blocks a second,
+        whatever the caps. Raises LocalError when no blocks are held."""
+        if self._work is None or self._work.holding.span is None:
+            raise LocalError("no blocks are held here, so there is nothing to measure")
+        async with self._work.holding.lock:
+            return await self._work.holding.measure(steps, math.inf)
+
+    async def drain(self) -> None:
+        """Take back the announcement, then wait until nobody's session is open here."""
+        if self._work is not None:
+            await self._work.presence.withdraw()
+            # Sessions end by what others send; nothing here needs to know it at once.
+            while self._work.serving.busy:  # noqa: ASYNC110
+                await asyncio.sleep(_DRAIN_LOOK)
 
     async def close(self) -> None:
         self.state = "stopped"
@@ -262,7 +287,14 @@ class KwaaiNetCore:
     def _make_work(self, model: Model, fetch: Delivery, read: BlobReader) -> _Work:
         host, mesh, config = self._host, self._mesh, self._config
         holding = Holding(
-            host, self.budget, model, read, config.max_blocks, prepare=fetch.bring_span
+            host,
+            self.budget,
+            model,
+            read,
+            config.max_blocks,
+            prepare=fetch.bring_span,
+            rate=config.rate,
+            network=config.network,
         )
         serving = Serving(host, mesh, self.budget, model, holding)
         presence = Presence(host, mesh, config, model, holding, serving, fetch, self._changed)

@@ -18,12 +18,36 @@ app = App(
     name="kwaainet",
     help="One script tag turns a website's visitors into an AI network they own.",
 )
+
+_NODE = {
+    "start": "start:start",
+    "stop": "stop:stop_node",
+    "restart": "stop:restart",
+    "status": "status:status",
+    "logs": "logs:logs",
+    "generate": "generate:generate",
+    "setup": "setup:setup",
+    "benchmark": "benchmark:benchmark",
+    "calibrate": "calibrate:calibrate",
+    "health-status": "status:health_status",
+    "health-enable": "status:health_enable",
+    "health-disable": "status:health_disable",
+}
+"""Commands that take the node's settings."""
+_PLAIN = {
+    "api-key": "api_key:app",
+    "config": "config:config",
+    "demo": "demo:demo",
+    "model": "model:app",
+    "monitor": "status:monitor",
+    "service": "service:service",
+    "update": "update:update",
+}
 app.command("relay_server.commands.relay:relay", config=sources("relay"))
-app.command("relay_server.commands.start:start", config=sources("node"))
-app.command("relay_server.commands.generate:generate", config=sources("node"))
-app.command("relay_server.commands.demo:demo")
-app.command("relay_server.commands.model:app", name="model")
-app.command("relay_server.commands.api_key:app", name="api-key")
+for _name, _where in _NODE.items():
+    app.command(f"relay_server.commands.{_where}", name=_name, config=sources("node"))
+for _name, _where in _PLAIN.items():
+    app.command(f"relay_server.commands.{_where}", name=_name)
 
 
 @app.meta.default

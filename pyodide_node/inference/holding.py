@@ -15,7 +15,7 @@ from pyodide_node.inference.route import Offer
 
 __all__ = ["Holding"]
 
-_MEASURE_STEPS, _MEASURE_SECONDS = 8, 0.5
+_MEASURE_STEPS, _MEASURE_SECONDS = 20, 0.5
 """Steps timed after loading, and when to stop early."""
 
 
@@ -42,6 +42,8 @@ class Holding:
         max_blocks: int | None,
         *,
         prepare: Prepare | None = None,
+        rate: float | None = None,
+        network: float | None = None,
     ) -> None:
         self._host = host
         self._budget = budget
@@ -51,14 +53,25 @@ class Holding:
         self._max_blocks = max_blocks
         self._loaded: list[_Loaded] = []
         self.lock = asyncio.Lock()
-        self._rate = 0.0
+        self._rate = rate or 0.0
+        self._network = network
+
+    @property
+    def rate(self) -> float:
+        """Positions·blocks a second as measured, or as known before; 0 when neither."""
+        return self._rate
 
     @property
     def throughput(self) -> float:
-        """Positions·blocks a second, as others get them: under the cpu cap of this moment."""
+        """Positions·blocks a second, as others get them: under the cpu cap of this moment, and
+        no more than what can be sent on of them."""
         if not self._rate:
             return 0.0
-        return min(1e8, max(1e-3, self._rate * self._budget.limits.cpu / 100))
+        rate = self._rate * self._budget.limits.cpu / 100
+        if self._network is not None and self.span is not None:
+            blocks = self.span[1] - self.span[0]
+            rate = min(rate, blocks * self._network / self._model.manifest.hidden_bytes(1))
+        return min(1e8, max(1e-3, rate))
 
     @property
     def over_cap(self) -> bool:
@@ -164,21 +177,24 @@ class Holding:
         each = self.footprint.session(1, self.span[1] - self.span[0])
         return min(self._budget.memory_free // each, 2**31 - 1)
 
-    async def measure(self) -> None:
-        """Time single positions through the announced span."""
+    async def measure(
+        self, steps: int = _MEASURE_STEPS, seconds: float = _MEASURE_SECONDS
+    ) -> float:
+        """Time single positions through the announced span; positions·blocks a second."""
         span = self._loaded[0].span
         blocks, manifest = span.last - span.first, self._model.manifest
         hidden = bytes(manifest.hidden_bytes(1))
-        with self._budget.reserved(self.footprint.session(_MEASURE_STEPS + 1, blocks), "measuring"):
-            cache = span.open_cache(span.first, span.last, _MEASURE_STEPS + 1)
+        with self._budget.reserved(self.footprint.session(steps + 1, blocks), "measuring"):
+            cache = span.open_cache(span.first, span.last, steps + 1)
             try:
                 await span.run(cache, hidden, 0, 1)  # the first run compiles
                 begun = self._host.clock.monotonic()
-                steps, spent = 0, 0.0
-                while steps < _MEASURE_STEPS and spent < _MEASURE_SECONDS:
-                    await span.run(cache, hidden, 1 + steps, 1)
-                    steps += 1
+                done, spent = 0, 0.0
+                while done < steps and spent < seconds:
+                    await span.run(cache, hidden, 1 + done, 1)
+                    done += 1
                     spent = self._host.clock.monotonic() - begun
             finally:
                 cache.close()
-        self._rate = blocks * steps / max(spent, 1e-6)
+        self._rate = blocks * done / max(spent, 1e-6)
+        return self._rate

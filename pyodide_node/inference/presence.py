@@ -61,6 +61,7 @@ class Presence:
         self._directory_changed = asyncio.Event()
         self._limits_changed = False
         self._backoff = 0.0
+        self._withdrawn = False
         self.problem = ""
         """Why no blocks could be loaded when this node last moved."""
         self._tasks: list[asyncio.Task[None]] = []
@@ -72,7 +73,8 @@ class Presence:
         room = self._holding.require_room()
         await self._announce_now()  # others that fetch now may swap with this node
         await self._holding.load(*self._chosen(room))
-        await self._holding.measure()
+        if not self._holding.rate:
+            await self._holding.measure()
         self._tasks = [
             asyncio.create_task(self._announce(), name="announce"),
             asyncio.create_task(self._settle(), name="placement"),
@@ -91,11 +93,20 @@ class Presence:
         if self._seeds != self._delivery.seeds():
             self._stale.set()
 
+    async def withdraw(self) -> None:
+        """Say that nothing is served any more; sessions that are open go on."""
+        await self._end_tasks()
+        self._withdrawn = True
+        await self._announce_now()
+
     async def close(self) -> None:
+        await self._end_tasks()
+        self._mesh.publish(None)
+
+    async def _end_tasks(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._mesh.publish(None)
 
     def _others(self) -> list[Served]:
         """What others say that they serve. None is believed to be many times as fast as this node:
@@ -119,7 +130,7 @@ class Presence:
 
     async def _announce_now(self) -> None:
         """Say what is served, if anything, and which files are here."""
-        first, last = self._holding.span or (0, 0)
+        first, last = (0, 0) if self._withdrawn else self._holding.span or (0, 0)
         self._seeds = self._delivery.seeds()
         announcement = Announcement(
             model=bytes.fromhex(self._model.id),

@@ -103,7 +103,7 @@ async def _headless(
 
 
 async def _with_display(options: DemoOptions) -> None:
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     async with DemoNetwork(options) as network:
         with console.status("Starting") as status:
             await _add_others(network, status, console)

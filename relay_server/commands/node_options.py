@@ -61,6 +61,15 @@ class NodeOptions:
     upload: float = UPLOAD
     """Megabytes a second, at most, of model files given to other nodes."""
 
+    models: Annotated[Path | None, Parameter(show_default=False)] = None
+    """Directory of models that are here already. Default: the one `kwaainet relay` offers."""
+
+    network: Annotated[float | None, Parameter(show_default=False)] = None
+    """Megabits a second that this machine can send. The node announces no more than that."""
+
+    region: str = ""
+    """Where it is, in a word of its own choice; routes prefer none."""
+
     state: Annotated[Path | None, Parameter(show_default=False)] = None
     """Directory of this node's identity and cache. Default: ~/.local/state/kwaainet."""
 
@@ -80,6 +89,8 @@ class NodeOptions:
             limits=ResourceLimits.parse(self.max_resources),
             path=self.path,
             max_blocks=self.max_blocks,
+            region=self.region[:32],
+            network=None if self.network is None else self.network * 1e6 / 8,
         )
 
 

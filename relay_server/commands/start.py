@@ -3,69 +3,117 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
-import signal
-from typing import Any
+import dataclasses
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
 
+from cyclopts import Parameter
 from rich.console import Console
 
-from pyodide_node.control import Control
-from pyodide_node.hosts.native import native_host
+from pyodide_node.config import NodeConfig, models_url
+from pyodide_node.errors import KwaaiNetError, RemoteError
+from pyodide_node.hosts.native import NativeHost, native_host
 from relay_server.commands.node_options import NodeOptions, state_directory
+from relay_server.commands.teller import Teller
+from relay_server.lifecycle.choice import Choice, Network, choose, read_network, shelve
+from relay_server.lifecycle.daemon import spawn
+from relay_server.lifecycle.health import Health
+from relay_server.lifecycle.journal import LOG, log_to
+from relay_server.lifecycle.places import Places
+from relay_server.lifecycle.running import RunningNode
+from relay_server.lifecycle.speed import Speed, Speeds
+from relay_server.settings import default_models
 
-__all__ = ["start"]
+__all__ = ["prepare", "start"]
 
 
-def start(*, model: str = "", options: NodeOptions | None = None) -> None:
+def start(
+    *,
+    model: str = "",
+    daemon: Annotated[bool, Parameter(negative=())] = False,
+    health: bool = False,
+    log_file: Annotated[Path | None, Parameter(show=False)] = None,
+    options: NodeOptions | None = None,
+) -> None:
     """Run a node on this machine: serve blocks of a model to everybody on the relay.
 
-    It takes the blocks that the swarm needs most and that fit its caps. Stop it with Ctrl-C.
+    It takes the blocks that the swarm needs most and that fit its caps. Stop it with Ctrl-C or
+    `kwaainet stop`: answers under way get ten seconds to end.
 
     Parameters
     ----------
     model
-        Name of the model to serve. Default: the first that the relay offers.
+        Name of the model to serve. Default: of those on this machine the one that most nodes of
+        the network serve, else the relay's first.
+    daemon
+        Run in the background, with its log in the state directory; come back when it serves.
+    health
+        Watch the node's health: when it was of no use for five minutes it ends, so that the
+        service that started it starts it afresh.
     """
-    asyncio.run(_start(model, options or NodeOptions()))
+    options = options or NodeOptions()
+    places = Places(state_directory(options.state))
+    if daemon:
+        arguments = [word for word in sys.argv[1:] if word != "--daemon"]
+        told = spawn(places, arguments)
+        Console(highlight=False, emoji=False).print(
+            f"Node {told['node']['peer']} runs, process {told['pid']}."
+        )
+        return
+    if log_file is not None:
+        log_to(log_file)
+    asyncio.run(_start(model, health, places, options, quiet=log_file is not None))
 
 
-async def _start(model: str, options: NodeOptions) -> None:
-    host = await native_host(state_directory(options.state), threads=options.threads)
-    teller = _Teller()
-    control = Control(host, options.config(model, frozenset({"compute"})), teller.take)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with contextlib.suppress(NotImplementedError):
-            loop.add_signal_handler(number, control.stop)
+async def _start(
+    model: str, health: bool, places: Places, options: NodeOptions, *, quiet: bool
+) -> None:
+    teller = Teller(quiet=quiet)
+    host = await native_host(places.state, threads=options.threads)
     try:
-        await control.run()
+        speeds = Speeds(places.speeds)
+        config, choice = await prepare(model, places, host, options)
+        teller.say(f"model {choice.name or 'of the relay'}: {choice.why}")
+        known = speeds.find(choice.model, host.engine.name, options.threads)
+        if known is not None:
+            config = dataclasses.replace(config, rate=known.rate)
+
+        def hear(notice: dict[str, object]) -> None:
+            teller.hear(notice)
+            if notice["event"] == "status":
+                _keep(speeds, notice["value"], options.threads)
+
+        await RunningNode(places, host, config, hear, Health(watching=health)).run()
+    except KwaaiNetError as error:
+        LOG.error("%s", error)
+        raise
     finally:
         host.close()
 
 
-class _Teller:
-    """Prints what changed, one line each."""
+async def prepare(
+    model: str, places: Places, host: NativeHost, options: NodeOptions
+) -> tuple[NodeConfig, Choice]:
+    """What to serve, and from where its files come: this machine first, then the relay."""
+    config = options.config(model, frozenset({"compute"}))
+    models = options.models or default_models()
+    here, source = shelve(models, places.shelf)
+    try:
+        network = await read_network(host.store, models_url(options.relay).removesuffix("/models/"))
+    except RemoteError as error:
+        LOG.warning("the relay's map is not known: %s", error)
+        network = Network({}, {})
+    choice = choose(model, here, network)
+    sources = (source, *config.sources) if here else config.sources
+    return dataclasses.replace(config, model=choice.model, sources=sources), choice
 
-    def __init__(self) -> None:
-        self._console = Console(highlight=False)
-        self._last = ""
 
-    def take(self, message: str) -> None:
-        notice = json.loads(message)
-        if notice["event"] == "status":
-            self._status(notice["value"])
-        elif notice["event"] == "failed":
-            self._console.print(f"[red]{notice['value']['message']}")
-
-    def _status(self, status: dict[str, Any]) -> None:
-        relay = status["relay"]
-        network = "connected" if relay["connected"] else f"no relay ({relay['error'] or 'trying'})"
-        line = f"{status['state']}, {network}"
-        if status["span"]:
-            first, last = status["span"]
-            line += f", {status['model']['name']} blocks {first}-{last} on {status['engine']}"
-        line += f", {len(status['peers'])} peers, {status['served']['tokens']} tokens served"
-        if line != self._last:
-            self._last = line
-            self._console.print(line)
+def _keep(speeds: Speeds, status: object, threads: int) -> None:
+    """Remember the speed that the node measured, once."""
+    assert isinstance(status, dict)
+    if status["rate"] and status["model"]:
+        model, engine = status["model"]["id"], status["engine"]
+        if speeds.find(model, engine, threads) is None:
+            speeds.keep(model, engine, threads, Speed(status["rate"], time.time()))
