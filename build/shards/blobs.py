@@ -107,6 +107,13 @@ class Blobs:
         pieces = blob.dag is None or (self.folder / blob.dag).is_file()
         return pieces and self._has(blob.sha256, blob.bytes)
 
+    def verify(self, blob: Blob) -> bool:
+        """Whether the file is there and has its hash: after a power cut its size is not enough."""
+        if not self.has(blob):
+            return False
+        with (self.folder / blob.sha256).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == blob.sha256
+
     def read(self, blob: Blob) -> bytes:
         return (self.folder / blob.sha256).read_bytes()
 

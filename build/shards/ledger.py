@@ -21,20 +21,19 @@ class Ledger:
     """A file that names the blobs made so far, by what they are.
 
     It counts only for the same `inputs` (a hash of what the build is made from), and only blobs
-    that are still there do.
+    that are still there, with the bytes they had.
     """
 
     def __init__(self, path: Path, inputs: str, blobs: Blobs) -> None:
         self._path = path
         self._inputs = inputs
-        self._blobs = blobs
         self._done: dict[str, Blob] = {}
         try:
             kept = msgspec.json.decode(path.read_bytes(), type=_Kept)
         except (OSError, msgspec.DecodeError):
             return
         if kept.inputs == inputs:
-            self._done = {name: blob for name, blob in kept.done.items() if blobs.has(blob)}
+            self._done = {name: blob for name, blob in kept.done.items() if blobs.verify(blob)}
 
     def find(self, name: str) -> Blob | None:
         return self._done.get(name)

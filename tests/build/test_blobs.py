@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from build.shards.blobs import Blobs, BlobWriter
 from build.shards.ledger import Ledger
 from build.shards.source import CheckpointError
-from pyodide_node.inference.manifest import PIECE, Blob
+from pyodide_node.inference.manifest import PIECE
 from pyodide_node.inference.pieces import describe
 
 
@@ -99,15 +99,18 @@ def test_a_file_too_large_for_any_tab_is_refused(
 
 def test_a_ledger_counts_for_the_same_inputs_and_files_that_are_there(tmp_path: Path) -> None:
     blobs = Blobs(tmp_path / "blobs")
-    one, two = blobs.put([b"one"]), blobs.put([b"two"])
+    one, two, three = (blobs.put([word]) for word in (b"one", b"two", b"three"))
     path = tmp_path / "ledger"
     ledger = Ledger(path, "inputs", blobs)
     ledger.add("first", one)
     ledger.add("second", two)
+    ledger.add("third", three)
     (blobs.folder / two.sha256).write_bytes(b"tw")
+    (blobs.folder / three.sha256).write_bytes(bytes(5))
     again = Ledger(path, "inputs", blobs)
     assert again.find("first") == one
     assert again.find("second") is None
+    assert again.find("third") is None
     assert Ledger(path, "others", blobs).find("first") is None
     again.close()
     assert not path.exists()
@@ -120,4 +123,5 @@ def test_a_broken_ledger_is_begun_anew(tmp_path: Path, text: bytes) -> None:
     blobs = Blobs(tmp_path / "blobs")
     ledger = Ledger(path, "inputs", blobs)
     assert ledger.find("first") is None
-    ledger.add("first", Blob(sha256="0" * 64, bytes=1))
+    ledger.add("first", blobs.put([b"one"]))
+    assert Ledger(path, "inputs", blobs).find("first") == ledger.find("first") is not None
