@@ -8,6 +8,8 @@ import pytest
 from gguf import GGMLQuantizationType as Kind
 
 from build.shards.builder import build
+from build.shards.gguf import best_bits
+from build.shards.gguf_tokenizer import PATTERNS
 from build.shards.plan import plan_checkpoint
 from build.shards.source import Bits, CheckpointError, open_source
 from tests.build.families import FAMILIES, write_family
@@ -47,3 +49,15 @@ def test_says_what_cannot_be_planned(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("text")
     with pytest.raises(CheckpointError, match="neither a folder"):
         plan_checkpoint(tmp_path / "a.txt", 4, None)
+
+
+def test_the_docs_name_all_that_can_be_read() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "MODELS.md").read_text()
+    for kind in ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "F32", "F16", "BF16", "IQ4_NL", "IQ4_XS"):
+        assert kind in text
+        assert best_bits(Kind[kind]) is not None
+    for name, pattern in PATTERNS.items():
+        alias = any(other in text and same == pattern for other, same in PATTERNS.items())
+        assert name in text or alias, name
+    for family in ("Llama", "Mistral", "Qwen2", "Qwen3"):
+        assert family in text
