@@ -12,6 +12,7 @@ from rich.console import Console
 
 from build.bench.browser import browser_rows, bundle_bare
 from build.bench.conversion import conversion_rows
+from build.bench.delivery import fetch_rows, swarm_rows
 from build.bench.hops import hop_rows
 from build.bench.native import native_rows
 from build.bench.row import Row, as_json, table
@@ -26,6 +27,8 @@ async def measure(console: Console, hops: bool) -> list[Row]:
     rows = size_rows(ROOT / "dist/cdn")
     with console.status("A checkpoint becomes shards"):
         rows += await conversion_rows()
+    with console.status("Files against curl"):
+        rows += await fetch_rows()
     with console.status("Native node against bare ONNX Runtime") as status:
         rows += await native_rows(ROOT / "dist/models", MODEL)
         status.update("A tab against bare onnxruntime-web; start and restart")
@@ -36,6 +39,8 @@ async def measure(console: Console, hops: bool) -> list[Row]:
         if hops:
             status.update("Two and four tabs, by WebRTC and by the relay")
             rows += await hop_rows(alone_ms)
+            status.update("Five tabs fetch a model")
+            rows += await swarm_rows()
     return rows
 
 

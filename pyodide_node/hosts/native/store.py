@@ -46,7 +46,7 @@ class NativeStore:
         self._blobs = blobs
         self._values = values
         self._memory: dict[str, bytes] = {}
-        self._loose: dict[str, bytes] = {}
+        self._loose: dict[str, Buffer] = {}
         self._downloads = ThreadPoolExecutor(DOWNLOADS, thread_name_prefix="kwaainet-download")
         self._disk = ThreadPoolExecutor(2, thread_name_prefix="kwaainet-disk")
         self._persistent = _writable(blobs) and _writable(values)
@@ -69,7 +69,7 @@ class NativeStore:
     ) -> bool:
         loop = asyncio.get_running_loop()
 
-        def came(sha256: str, piece: bytes) -> None:
+        def came(sha256: str, piece: Buffer) -> None:
             # On the loop's thread, in order: `got` and the loose pieces are its own.
             kept = keep and _written(self._path(sha256), piece)
             loop.call_soon_threadsafe(self._came, sha256, piece, kept, got)
@@ -87,19 +87,17 @@ class NativeStore:
     async def read(self, sha256: str, size: int) -> bytes | None:
         loose = self._loose.get(sha256)
         if loose is not None:
-            return loose
+            return bytes(loose)
         return await self._run(_load, self._path(sha256), sha256, size)
 
     async def join(self, pieces: Pieces) -> bytes | None:
-        parts = []
-        for sha256, size in pieces:
-            part = await self.read(sha256, size)
-            if part is None:
-                return None
-            parts.append(part)
-        for sha256, _ in pieces:
-            self._loose.pop(sha256, None)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        loose = {sha256: self._loose[sha256] for sha256, _ in pieces if sha256 in self._loose}
+        paths = [(loose.get(sha256) or self._path(sha256), sha256, size) for sha256, size in pieces]
+        file = await self._run(_join, paths)
+        if file is not None:
+            for sha256, _ in pieces:
+                self._loose.pop(sha256, None)
+        return file
 
     async def drop(self, sha256: str) -> None:
         self._loose.pop(sha256, None)
@@ -125,7 +123,7 @@ class NativeStore:
         for pool in (self._downloads, self._disk):
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _came(self, sha256: str, piece: bytes, kept: bool, got: Got) -> None:
+    def _came(self, sha256: str, piece: Buffer, kept: bool, got: Got) -> None:
         if not kept:
             self._loose[sha256] = piece
         got(sha256, kept)
@@ -163,29 +161,18 @@ def _pull(
     url: str,
     offset: int | None,
     pieces: Pieces,
-    came: Callable[[str, bytes], None],
+    came: Callable[[str, Buffer], None],
 ) -> bool:
-    """Cuts what comes into pieces; what comes behind them is not read."""
-    length = sum(size for _, size in pieces)
-    if offset is None:
-        chunks = web.get(url, length, stop)
-    else:
-        chunks = web.get_range(url, offset, length, stop)
-    exact = True
-    have = bytearray()
-    waiting = list(reversed(pieces))
-    for chunk in chunks:
-        exact = exact and bool(chunk)
-        have += chunk
-        while waiting and len(have) >= waiting[-1][1]:
-            sha256, size = waiting.pop()
-            piece = bytes(memoryview(have)[:size])
-            del have[:size]
+    """Reads piece by piece; what comes behind the last is not read."""
+    part = None if offset is None else (offset, sum(size for _, size in pieces))
+    with web.opened(url, part) as (read, exact):
+        for sha256, size in pieces:
+            piece = bytearray(size)
+            if read(memoryview(piece), stop) < size:
+                raise Unreachable(f"{url} broke off", url=url, sha256=sha256)
             if hashlib.sha256(piece).hexdigest() != sha256:
                 raise IntegrityError(f"{url} is not what its hash says", url=url, sha256=sha256)
             came(sha256, piece)
-    if waiting:
-        raise Unreachable(f"{url} broke off", url=url, sha256=waiting[-1][0])
     return exact
 
 
@@ -201,6 +188,16 @@ def _load(_: threading.Event, path: Path, sha256: str, size: int) -> bytes | Non
     return None
 
 
+def _join(stop: threading.Event, pieces: list[tuple[Buffer | Path, str, int]]) -> bytes | None:
+    parts = []
+    for place, sha256, size in pieces:
+        part = _load(stop, place, sha256, size) if isinstance(place, Path) else place
+        if part is None or stop.is_set():
+            return None
+        parts.append(part)
+    return bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
+
+
 def _read(_: threading.Event, path: Path) -> bytes | None:
     try:
         return path.read_bytes()
@@ -212,7 +209,7 @@ def _write(_: threading.Event, path: Path, content: bytes) -> bool:
     return _written(path, content)
 
 
-def _written(path: Path, content: bytes) -> bool:
+def _written(path: Path, content: Buffer) -> bool:
     """Whether it worked; a full or read-only disk is an answer, not an error."""
     draft = path.with_name(f"{secrets.token_hex(8)}.part")
     try:

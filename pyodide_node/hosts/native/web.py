@@ -12,19 +12,22 @@ import threading
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import IO
 
 from pyodide_node.errors import Unreachable
 
-__all__ = ["get", "get_range"]
+__all__ = ["get", "opened"]
 
 TIMEOUT = 20.0
 """Seconds for one connect or read; a server that sends at all may take as long as it needs."""
 
 CHUNK = 1 << 18
+
+Source = BufferedReader | http.client.HTTPResponse
+Read = Callable[[memoryview, threading.Event], int]
 
 
 def get(url: str, most: int, stop: threading.Event) -> Iterator[bytes]:
@@ -32,35 +35,56 @@ def get(url: str, most: int, stop: threading.Event) -> Iterator[bytes]:
 
     Raises Unreachable when it does not answer with content, breaks off, or `stop` is set.
     """
-    with _said(url), _open(url, {}) as source:
-        yield from _chunks(source, url, most, stop)
+    with opened(url, None) as (read, _):
+        while most > 0:
+            chunk = bytearray(min(CHUNK, most))
+            size = read(memoryview(chunk), stop)
+            if not size:
+                return
+            most -= size
+            yield bytes(chunk[:size])
 
 
-def get_range(url: str, offset: int, length: int, stop: threading.Event) -> Iterator[bytes]:
-    """As `get`, of `length` bytes from `offset` on. An empty chunk comes first when the server
-    knows no ranges: what is before `offset` has then been read and thrown away."""
-    headers = {"Range": f"bytes={offset}-{offset + length - 1}"}
-    with _said(url), _open(url, headers) as source:
-        if isinstance(source, http.client.HTTPResponse):
-            if source.status == 200:
-                yield b""
-                for _ in _chunks(source, url, offset, stop):
-                    pass
-            elif not _begins(source.headers.get("Content-Range", ""), offset):
-                raise Unreachable(f"{url} answers with another part of the file", url=url)
-        else:
-            source.seek(offset)
-        yield from _chunks(source, url, length, stop)
+@contextmanager
+def opened(url: str, part: tuple[int, int] | None) -> Iterator[tuple[Read, bool]]:
+    """Reads the content of `url`, or `part` of it (offset and length), into a buffer each call.
+
+    The second value is False of a server that knows no ranges: what is before the offset has then
+    been read and thrown away. Raises as `get`, also while the body of the `with` runs.
+    """
+    try:
+        headers = {"Range": f"bytes={part[0]}-{sum(part) - 1}"} if part else {}
+        with _open(url, headers) as source:
+
+            def read(into: memoryview, stop: threading.Event) -> int:
+                """Fills the buffer as far as there is content; the bytes that came."""
+                at = 0
+                while at < len(into):
+                    size = source.readinto(into[at:])
+                    if stop.is_set():
+                        raise Unreachable(f"reading {url} was stopped", url=url)
+                    if not size:
+                        break
+                    at += size
+                return at
+
+            exact = True
+            if part and isinstance(source, http.client.HTTPResponse):
+                exact = source.status == 206
+                if not exact:
+                    _skip(source, part[0])
+                elif not _begins(source.headers.get("Content-Range", ""), part[0]):
+                    raise Unreachable(f"{url} answers with another part of the file", url=url)
+            elif part:
+                source.seek(part[0])
+            yield read, exact
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise Unreachable(f"{url} does not answer: {error}", url=url) from error
 
 
-def _chunks(
-    source: IO[bytes] | http.client.HTTPResponse, url: str, most: int, stop: threading.Event
-) -> Iterator[bytes]:
-    while most > 0 and (chunk := source.read(min(CHUNK, most))):
-        if stop.is_set():
-            raise Unreachable(f"reading {url} was stopped", url=url)
-        most -= len(chunk)
-        yield chunk
+def _skip(source: Source, size: int) -> None:
+    while size > 0 and (chunk := source.read(min(CHUNK, size))):
+        size -= len(chunk)
 
 
 def _begins(content_range: str, offset: int) -> bool:
@@ -69,15 +93,7 @@ def _begins(content_range: str, offset: int) -> bool:
 
 
 @contextmanager
-def _said(url: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise Unreachable(f"{url} does not answer: {error}", url=url) from error
-
-
-@contextmanager
-def _open(url: str, headers: dict[str, str]) -> Iterator[IO[bytes] | http.client.HTTPResponse]:
+def _open(url: str, headers: dict[str, str]) -> Iterator[Source]:
     parts = urllib.parse.urlsplit(url)
     if parts.scheme in ("http", "https"):
         request = urllib.request.Request(url, headers={"User-Agent": "kwaainet", **headers})  # noqa: S310
