@@ -35,6 +35,8 @@ class DemoOptions:
     model: str = ""
     models: Path | None = None
     """Directory of models; None: the relay's own default."""
+    api_state: Path | None = None
+    """The relay's state directory, where its API's keys lie; None: the API is off."""
     max_blocks: int | None = None
     """For each node; None shares the model evenly."""
 
@@ -60,7 +62,10 @@ class DemoNetwork:
         cdn, models = default_cdn(), self.options.models or default_models()
         if cdn is None or not (cdn / "sovereign-ai.js").exists():
             raise LocalError("the browser files are not built yet; run `make build` first")
-        settings = RelaySettings(host="127.0.0.1", port=0, cdn=cdn, models=models)
+        state = self.options.api_state
+        settings = RelaySettings(
+            host="127.0.0.1", port=0, cdn=cdn, models=models, state=state, api=state is not None
+        )
         async with AsyncExitStack() as stack:
             self.relay = await stack.enter_async_context(Relay(settings))
             # Another name for the same machine: the site and its CDN are different sites.
