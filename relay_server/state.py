@@ -93,11 +93,22 @@ class State:
             self._connection.close()
 
     @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """One view of it all, without waiting for who writes. Raises StoreError."""
+        with self._within("BEGIN", "cannot be read") as connection:
+            yield connection
+
+    @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All of it or nothing, and no other process writes between. Raises StoreError."""
+        with self._within("BEGIN IMMEDIATE", "cannot be written") as connection:
+            yield connection
+
+    @contextmanager
+    def _within(self, begin: str, problem: str) -> Iterator[sqlite3.Connection]:
         with self._lock:
             try:
-                self._connection.execute("BEGIN IMMEDIATE")
+                self._connection.execute(begin)
                 try:
                     yield self._connection
                 except BaseException:
@@ -105,7 +116,7 @@ class State:
                     raise
                 self._connection.execute("COMMIT")
             except sqlite3.Error as error:
-                raise StoreError(f"{self._path} cannot be written: {error}") from error
+                raise StoreError(f"{self._path} {problem}: {error}") from error
 
     def _migrate(self, migrations: Sequence[str]) -> None:
         with self.transaction() as connection:

@@ -13,9 +13,11 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from pyodide_node.config import NodeConfig, ResourceLimits, models_url, relay_url
 from pyodide_node.core import KwaaiNetCore
+from pyodide_node.errors import ConfigError
 from pyodide_node.hosts.native import native_host
 from pyodide_node.inference.generation import InferenceRequest
 from pyodide_node.inference.manifest import GenerationDefaults
@@ -24,6 +26,10 @@ from relay_server.api.running import Running
 from relay_server.settings import RelaySettings
 
 __all__ = ["Askers", "MakeRequest"]
+
+_LONGEST_TOKEN: Final = 32
+"""Characters that a token stands for on average at the very most: text has about 4 a token, and
+whitespace of tables and code is the longest."""
 
 MakeRequest = Callable[[GenerationDefaults | None], InferenceRequest]
 """Makes the request when the model's own sampling defaults are known."""
@@ -72,7 +78,10 @@ class Askers:
         asker.busy += 1
         try:
             loaded = asker.core.model
-            request = make(loaded.manifest.generation if loaded else None)
+            assert loaded is not None
+            manifest = loaded.manifest
+            request = make(manifest.generation)
+            _check_length(request, manifest.context_length)
             async for chunk in asker.core.run_inference(request, running.told):
                 running.add(chunk)
         finally:
@@ -133,3 +142,15 @@ class Askers:
             if isinstance(done, _Asker):
                 await done.stack.aclose()
         self._askers.clear()
+
+
+def _check_length(request: InferenceRequest, context: int) -> None:
+    """Raises ConfigError. Encoding takes seconds for a megabyte, and others' answers wait."""
+    length = len(request.prompt) + sum(len(message.content) for message in request.messages)
+    if length > context * _LONGEST_TOKEN:
+        raise ConfigError(
+            f"the prompt has {length} characters, more than the model's {context} tokens can"
+            " stand for; shorten it",
+            setting="messages" if request.messages else "prompt",
+            context=context,
+        )

@@ -78,12 +78,13 @@ class Api:
         self, request: Request, kind: type[CompletionRequest] | type[ChatRequest]
     ) -> Response:
         key = await self._key(request)
-        asked = decode_request(await _body(request), kind)
         most = self._settings.api_max_tokens
-        tokens = asked.tokens(most)
-        model = await self._models.served(asked.model)
         async with AsyncExitStack() as stack:
+            # Before the body is read: bodies take memory too.
             stack.enter_context(self._slots.taken(key.id))
+            asked = decode_request(await _body(request), kind)
+            tokens = asked.tokens(most)
+            model = await self._models.served(asked.model)
             lease = await asyncio.to_thread(self._keys.admit, key, tokens)
             running = self._askers.ask(model.id, lambda defaults: asked.inference(defaults, most))
             stack.callback(self._leave, running, lease)

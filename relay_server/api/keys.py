@@ -134,7 +134,7 @@ class ApiKeys:
 
     def list(self) -> list[tuple[ApiKey, Usage]]:
         """Every key ever made, oldest first, with what it used today."""
-        with self._state.transaction() as connection:
+        with self._state.reading() as connection:
             rows = connection.execute("SELECT * FROM api_keys ORDER BY created, id").fetchall()
             return [(_key(dict(row)), _usage(connection, row["id"], self._day())) for row in rows]
 
@@ -144,7 +144,7 @@ class ApiKeys:
         if parsed is None:
             return None
         number, secret = parsed.groups()
-        with self._state.transaction() as connection:
+        with self._state.reading() as connection:
             row = connection.execute("SELECT * FROM api_keys WHERE id = ?", (number,)).fetchone()
         right = hmac.compare_digest(row["hash"] if row else bytes(32), _digest(secret))
         return _key(dict(row)) if row and right and row["revoked"] is None else None

@@ -183,13 +183,12 @@ async def test_a_model_may_be_named_by_its_id(mesh: Place) -> None:
 
 
 async def test_a_prompt_that_is_too_long_is_said_so(mesh: Place) -> None:
-    for stream in (False, True):
-        body = {"model": MODEL, "prompt": "word " * 5000, "stream": stream}
+    for stream, words in ((False, 3000), (True, 3000), (False, 100_000)):
+        body = {"model": MODEL, "prompt": "word " * words, "stream": stream}
         answer = await mesh.ask(body=body)
         assert answer.status == 400
         assert answer.error["code"] == "context_length_exceeded"
         assert answer.error["param"] == "prompt"
-    assert mesh.usage().completion_tokens < 5000
 
 
 async def test_answers_run_side_by_side(mesh: Place) -> None:
