@@ -72,7 +72,9 @@ def checked_chat(template: str | None, special_tokens: dict[str, str]) -> Chat |
     try:
         return msgspec.convert(chat, Chat, strict=True)
     except msgspec.ValidationError as error:
-        raise CheckpointError(f"the chat template: {error}") from None
+        raise CheckpointError(
+            f"the chat template: {error}; shorten it or take it out, and the model continues text"
+        ) from None
 
 
 def _text(value: object) -> str | None:

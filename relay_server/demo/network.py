@@ -73,7 +73,7 @@ class DemoNetwork:
             site = ExampleSite(default_examples(), self.cdn)
             self.site = await stack.enter_async_context(site)
             self._playwright = await stack.enter_async_context(async_playwright())
-            names = sorted(path.parent.name for path in models.glob("*/manifest.json"))
+            names = sorted(path.parent.name for path in models.glob("[!.]*/manifest.json"))
             name = self.options.model or (names[0] if names else "")
             if name not in names:
                 known = ", ".join(names) or "none"
