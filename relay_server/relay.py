@@ -10,7 +10,6 @@ from typing import Final
 
 from pyodide_node.errors import ConfigError
 from pyodide_node.hosts.base import Clock
-from relay_server.api.service import ApiService
 from relay_server.app import make_app
 from relay_server.clock import SystemClock
 from relay_server.hub import Hub
@@ -64,6 +63,9 @@ class Relay:
             stack.callback(listener.close)
             api = None
             if settings.api:
+                # An engine and WebRTC come with it: a relay without it should not wait for them.
+                from relay_server.api.service import ApiService
+
                 api = await stack.enter_async_context(ApiService(settings, self.hub, self._clock))
             app = make_app(settings, self.hub, api.app if api is not None else None)
             config = server_config(app, self.hub, cert=settings.tls_cert, key=settings.tls_key)

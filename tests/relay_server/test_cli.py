@@ -123,6 +123,16 @@ async def test_a_relay_says_what_it_has(tmp_path: Path) -> None:
         assert hint in text
 
 
+async def test_a_relay_waits_for_no_engine_and_no_webrtc() -> None:
+    heavy = "{'onnxruntime', 'aiortc', 'numpy', 'playwright'}"
+    look = f"import sys, relay_server.commands.relay; print({heavy} & set(sys.modules))"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", look, stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+    assert out == b"set()\n"
+
+
 async def test_a_taken_port_is_one_line_not_a_traceback() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])

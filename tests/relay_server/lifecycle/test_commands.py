@@ -12,7 +12,7 @@ from pyodide_node import __version__
 from relay_server.lifecycle.lock import holder
 from tests.relay_server.lifecycle.conftest import User
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 def release(folder: Path, version: str) -> None:

@@ -24,7 +24,7 @@ from tests.relay_server.lifecycle.conftest import PATIENCE, User
 ON_THE_MAP = 10.0
 """Seconds from the command to the relay's map."""
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 def served(user: User) -> bool:
