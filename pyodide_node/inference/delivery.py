@@ -69,7 +69,7 @@ class Delivery:
         self._seeding: Seeding | None = None
         if mesh is not None:
             key = bytes.fromhex(model.id)
-            self._peers = Peers(host, mesh, key, self._wake)
+            self._peers = Peers(host, mesh, key, self._parts.count, self._wake)
             self._seeding = Seeding(
                 host, mesh, key, self._parts, storage, rate, soon=self._from_elsewhere, busy=busy
             )

@@ -59,12 +59,16 @@ class _Known:
 
 
 class Peers:
-    """`changed()` is called when a peer has said what it has. Parts go by their numbers."""
+    """`changed()` is called when a peer has said what it has. The model has `parts` parts, which go
+    by their numbers."""
 
-    def __init__(self, host: Host, mesh: Mesh, model: bytes, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, host: Host, mesh: Mesh, model: bytes, parts: int, changed: Callable[[], None]
+    ) -> None:
         self._host = host
         self._mesh = mesh
         self._model = model
+        self._bytes = (parts + 7) // 8
         self._changed = changed
         self._known: dict[bytes, _Known] = {}
         self._shunned: dict[bytes, float] = {}
@@ -147,11 +151,11 @@ class Peers:
         """What a peer answered; what nobody asked for is dropped."""
         match message:
             case PartsHeld(model) if model == self._model and self._asking is not None:
-                half = len(payload) // 2
-                both = bytes(payload)
-                self._silent.pop(peer, None)
-                self._known[peer] = _Known(both[:half], both[half:], self._now())
-                self._changed()
+                both, half = bytes(payload), self._bytes
+                if len(both) == 2 * half:  # anything else is of another model, or made up
+                    self._silent.pop(peer, None)
+                    self._known[peer] = _Known(both[:half], both[half:], self._now())
+                    self._changed()
             case PartSlice(token) | PartRefused(token):
                 asked = self._asked.get(token)
                 if asked is None or asked[0] != peer or asked[2].done():

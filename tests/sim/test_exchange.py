@@ -10,7 +10,8 @@ import pytest
 
 from pyodide_node.config import ResourceLimits
 from pyodide_node.core import KwaaiNetCore
-from pyodide_node.hosts.simulated import virtual
+from pyodide_node.hosts.simulated import simulated_model, virtual
+from pyodide_node.inference.parts import Parts
 from pyodide_node.mesh.mesh import Mesh
 from pyodide_node.wire.messages import (
     Message,
@@ -26,6 +27,9 @@ from .swarm import SOURCE, Swarm, ask, swarm
 
 WIDE = 512
 """Hidden size at which a layer's file has more than one piece."""
+
+BITMAP = (Parts(simulated_model(blocks=4, hidden_size=WIDE).manifest).count + 7) // 8
+EVERYTHING, NOTHING = b"\xff" * BITMAP, bytes(BITMAP)
 
 LIMITS = ResourceLimits(cpu=100, memory=2000, storage=100)
 
@@ -139,7 +143,7 @@ def answering(slices: Callable[[PartRequest], list[tuple[Message, bytes]]]) -> A
     def answer(self: Outsider, peer: bytes, message: Message) -> None:
         if isinstance(message, PartsQuery):
             held = PartsHeld(message.model)
-            self.mesh.send(peer, held, b"\xff" * 64 + bytes(64), background=True)
+            self.mesh.send(peer, held, EVERYTHING + NOTHING, background=True)
         elif isinstance(message, PartRequest):
             for said, payload in slices(message):
                 self.mesh.send(peer, said, payload, background=True)
@@ -181,7 +185,7 @@ async def test_who_says_to_be_fetching_everything_holds_nobody_up_for_long() -> 
     def answer(self: Outsider, peer: bytes, message: Message) -> None:
         if isinstance(message, PartsQuery):
             held = PartsHeld(message.model)
-            self.mesh.send(peer, held, bytes(64) + b"\xff" * 64, background=True)
+            self.mesh.send(peer, held, NOTHING + EVERYTHING, background=True)
 
     async with (
         swarm(blocks=4, hidden_size=WIDE) as net,
@@ -193,6 +197,27 @@ async def test_who_says_to_be_fetching_everything_holds_nobody_up_for_long() -> 
         assert mallory.of(PartsQuery)
         assert asyncio.get_running_loop().time() - begun < 10
         assert (await sources(ada))["mirrors"] >= layers(net)
+
+
+@pytest.mark.parametrize("bitmaps", [b"", b"\xff", EVERYTHING, EVERYTHING * 3, bytes(1 << 20)])
+def test_bitmaps_that_are_not_of_this_model_are_ignored(bitmaps: bytes) -> None:
+    def answer(self: Outsider, peer: bytes, message: Message) -> None:
+        if isinstance(message, PartsQuery):
+            self.mesh.send(peer, PartsHeld(message.model), bitmaps, background=True)
+
+    @virtual
+    async def run() -> None:
+        async with (
+            swarm(blocks=4, hidden_size=WIDE) as net,
+            outsider(net, "mallory", answer) as mallory,
+        ):
+            await mallory.announces(net.model.manifest.model_id, 0, 4, 1.0)
+            ada = await net.node("ada", limits=LIMITS)
+            assert mallory.of(PartsQuery)
+            assert not mallory.of(PartRequest)
+            assert (await sources(ada))["mirrors"] >= layers(net)
+
+    run()
 
 
 async def connected(mallory: Outsider, ada: KwaaiNetCore) -> bytes:
