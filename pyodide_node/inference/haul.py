@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass, field
 
 from pyodide_node.errors import IntegrityError, KwaaiNetError, RemoteError, Unreachable
 from pyodide_node.hosts.base import Host
@@ -20,6 +18,7 @@ from pyodide_node.inference.parts import Part
 from pyodide_node.inference.peers import Missing, Peers
 from pyodide_node.inference.sources import HttpSource, SourceKind
 from pyodide_node.inference.storage import Storage
+from pyodide_node.inference.wants import RUN, Want, Wants
 
 __all__ = ["Haul"]
 
@@ -27,9 +26,6 @@ _HTTP = 4
 """Requests under way at once, over all mirrors and gateways."""
 _PER_PEER = 2
 """Parts under way from one peer: while one ends, the next has begun."""
-_RUN = 4
-"""Parts in one request: a round trip more for each four megabytes is little, and nodes that start
-together have something to swap early."""
 _PART_BY = 60.0
 """Seconds for one part by HTTP: a source that trickles is as good as none."""
 _DEFER = 5.0
@@ -41,17 +37,6 @@ _BRISK = 2_000_000
 _MEASURED = 3.0
 _LARGE = 1 << 20
 """Bytes from which on it is worth waiting for peers."""
-
-
-@dataclass(slots=True, eq=False)
-class _Want:
-    part: Part
-    order: bytes
-    claimed: bool = False
-    by_http: bool = False
-    refused: set[HttpSource | bytes] = field(default_factory=set)
-    """Sources and peers that could not give this part."""
-    deferred: float | None = None
 
 
 class Haul:
@@ -77,14 +62,12 @@ class Haul:
         self._peers = peers
         self._came = came
         self._loose = loose
-        self._wants: dict[str, _Want] = {}
-        self._next: dict[tuple[str, int], _Want] = {}
+        self._wants = Wants((), b"")
         self._http: set[asyncio.Task[None]] = set()
         self._given: dict[bytes, set[asyncio.Task[None]]] = {}
         self._from_peers: deque[tuple[float, int]] = deque()
         self._peers_since: float | None = None
         self._wake = asyncio.Event()
-        self._large = False
         self._problem: KwaaiNetError | None = None
         self.full = False
         """Whether it ended for want of room."""
@@ -95,12 +78,11 @@ class Haul:
 
     def from_elsewhere(self) -> list[int]:
         """Numbers of the parts that are on their way by HTTP."""
-        return [want.part.number for want in self._wants.values() if want.by_http]
+        return [want.part.number for want in self._wants if want.by_http]
 
     async def run(self, parts: Iterable[Part]) -> None:
         """Raises IntegrityError or Unreachable when nobody has some part whole."""
-        self._order(parts)
-        self._large = sum(want.part.size for want in self._wants.values()) >= _LARGE
+        self._wants = Wants(parts, self._host.keys.public_key)
         try:
             while self._wants and not self.full:
                 self._wake.clear()
@@ -115,18 +97,6 @@ class Haul:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _order(self, parts: Iterable[Part]) -> None:
-        own = self._host.keys.public_key
-        wants = []
-        for part in parts:
-            index = (part.offset or 0) >> 20
-            group = f"{part.blob.sha256}{part.root}{index // _RUN}".encode()
-            wants.append(_Want(part, hashlib.sha256(own + group).digest()))
-        wants.sort(key=lambda want: (want.order, want.part.number))
-        for want in wants:
-            self._wants.setdefault(want.part.sha256, want)  # equal parts are fetched once
-            self._next[want.part.blob.sha256, want.part.number] = want
 
     # --- who fetches what -----------------------------------------------------------------
 
@@ -154,20 +124,20 @@ class Haul:
 
         task.add_done_callback(ended)
 
-    def _for_peer(self, peer: bytes) -> _Want | None:
+    def _for_peer(self, peer: bytes) -> Want | None:
         assert self._peers is not None
-        for want in self._wants.values():
+        for want in self._wants:
             if want.claimed or peer in want.refused:
                 continue
             if self._peers.has(peer, want.part.number):
                 return want
         return None
 
-    def _for_http(self) -> tuple[HttpSource, list[_Want]] | None:
+    def _for_http(self) -> tuple[HttpSource, list[Want]] | None:
         if self._awaited():
             return None
         brisk = self._brisk()
-        for want in self._wants.values():
+        for want in self._wants:
             if want.claimed or (brisk and self._left_to_peers(want)):
                 continue
             source = self._source(want)
@@ -175,28 +145,27 @@ class Haul:
                 return source, self._run_of(source, want, brisk)
         return None
 
-    def _source(self, want: _Want) -> HttpSource | None:
+    def _source(self, want: Want) -> HttpSource | None:
         now = self._now()
         able = (one for one in self._sources if one.able(now) and one not in want.refused)
         return next(able, None)
 
-    def _run_of(self, source: HttpSource, want: _Want, brisk: bool) -> list[_Want]:
+    def _run_of(self, source: HttpSource, want: Want, brisk: bool) -> list[Want]:
         """This want, and those that lie behind it in the file and suit the same request."""
         run = [want]
         if want.part.offset is None or source.kind == "ipfs":
             return run
-        most = _RUN if source.ranges else 1 << 12
+        most = RUN if source.ranges else 1 << 12
         while len(run) < most:
-            key = want.part.blob.sha256, run[-1].part.number + 1
-            after = self._next.get(key)
-            if after is None or after.part.sha256 not in self._wants or after.claimed:
+            after = self._wants.after(run[-1])
+            if after is None:
                 break
             if source in after.refused or (brisk and self._left_to_peers(after)):
                 break
             run.append(after)
         return run
 
-    def _left_to_peers(self, want: _Want) -> bool:
+    def _left_to_peers(self, want: Want) -> bool:
         if self._peers is None:
             return False
         number = want.part.number
@@ -212,7 +181,7 @@ class Haul:
 
     def _awaited(self) -> bool:
         """Whether to wait for peers' answers: not for what would be here before they come."""
-        return self._large and self._peers is not None and self._peers.awaited()
+        return self._wants.size >= _LARGE and self._peers is not None and self._peers.awaited()
 
     def _brisk(self) -> bool:
         """Whether peers bring enough that mirrors may be spared."""
@@ -229,7 +198,7 @@ class Haul:
             return False
         return any(
             not want.claimed and self._source(want) is None and not self._left_to_peers(want)
-            for want in self._wants.values()
+            for want in self._wants
         )
 
     def _failure(self) -> KwaaiNetError:
@@ -244,7 +213,7 @@ class Haul:
 
     # --- fetching -------------------------------------------------------------------------
 
-    async def _pull(self, source: HttpSource, run: list[_Want]) -> None:
+    async def _pull(self, source: HttpSource, run: list[Want]) -> None:
         keep = await self._room(sum(want.part.size for want in run))
         if keep is None:
             return
@@ -283,7 +252,7 @@ class Haul:
                 want.claimed = want.by_http = False
                 self._release(want.part.size, keep)
 
-    async def _ask_peer(self, peer: bytes, want: _Want) -> None:
+    async def _ask_peer(self, peer: bytes, want: Want) -> None:
         assert self._peers is not None
         part = want.part
         try:
@@ -322,9 +291,9 @@ class Haul:
         if kept:
             self._storage.release(size)
 
-    def _done(self, want: _Want, kind: SourceKind, kept: bool) -> None:
+    def _done(self, want: Want, kind: SourceKind, kept: bool) -> None:
         part = want.part
-        if self._wants.pop(part.sha256, None) is None:
+        if not self._wants.done(part.sha256):
             return
         self._storage.came(part.sha256, part.size, kept)
         self._came(part, kind, kept)
