@@ -22,6 +22,10 @@ class Counters:
     throttled: int = 0
     """Times a connection was read more slowly."""
     stun_answers: int = 0
+    api_answers: int = 0
+    """Admitted through the API and ended, whether whole or not."""
+    api_tokens: Counter[str] = field(default_factory=Counter)
+    """Of those: prompt, completion."""
     file_bytes: int = 0
     """Of HTTP bodies, as sent."""
     shard_bytes: Counter[str] = field(default_factory=Counter)

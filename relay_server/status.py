@@ -93,6 +93,11 @@ def metrics(hub: Hub) -> Iterable[str]:
     yield from _family(
         "stun_answers_total", "counter", "STUN answers.", {"": counters.stun_answers}
     )
+    yield from _family(
+        "api_answers_total", "counter", "Answers through the API.", {"": counters.api_answers}
+    )
+    kinds = {f'{{kind="{kind}"}}': count for kind, count in sorted(counters.api_tokens.items())}
+    yield from _family("api_tokens_total", "counter", "Tokens of those answers.", kinds)
 
 
 def _labelled(values: dict[str, int]) -> dict[str, int]:

@@ -23,6 +23,7 @@ from relay_server.api.running import Running
 from relay_server.api.served import ServedModels
 from relay_server.api.slots import Slots
 from relay_server.api.streaming import EventStream, while_connected
+from relay_server.counters import Counters
 from relay_server.settings import RelaySettings
 
 __all__ = ["Api"]
@@ -35,12 +36,18 @@ class Api:
     """Routes under `/v1`; `close` waits until every answer's usage is written down."""
 
     def __init__(
-        self, settings: RelaySettings, keys: ApiKeys, models: ServedModels, askers: Askers
+        self,
+        settings: RelaySettings,
+        keys: ApiKeys,
+        models: ServedModels,
+        askers: Askers,
+        counters: Counters,
     ) -> None:
         self._settings = settings
         self._keys = keys
         self._models = models
         self._askers = askers
+        self._counters = counters
         self._slots = Slots(settings.api_max_answers, settings.api_answers_per_key)
         self._settling: set[asyncio.Task[None]] = set()
         self.app = Starlette(
@@ -109,7 +116,10 @@ class Api:
 
     async def _settle(self, running: Running, lease: Lease) -> None:
         await running.ended()
-        await asyncio.to_thread(self._keys.settle, lease, *running.tokens)
+        prompt, completion = running.tokens
+        self._counters.api_answers += 1
+        self._counters.api_tokens.update(prompt=prompt, completion=completion)
+        await asyncio.to_thread(self._keys.settle, lease, prompt, completion)
 
     async def _key(self, request: Request) -> ApiKey:
         """Raises ApiError."""

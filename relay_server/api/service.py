@@ -63,7 +63,7 @@ class ApiService:
             askers = Askers(self._settings, self._directory / "askers", door)
             await stack.enter_async_context(askers)
             keys = ApiKeys(state, self._clock.wall)
-            api = Api(self._settings, keys, models, askers)
+            api = Api(self._settings, keys, models, askers, self._hub.counters)
             stack.push_async_callback(api.close)
             self.app = api.app
             self._stack = stack.pop_all()

@@ -38,23 +38,31 @@ async def test_a_mistake_is_one_line(tmp_path: Path) -> None:
         assert len(error.splitlines()) == 1
 
 
-async def test_a_running_relay_knows_keys_at_once_and_says_what_it_sees(tmp_path: Path) -> None:
+async def status(greeted: str, sent: str) -> int:
+    """What the relay of this greeting says to a key."""
+    found = re.search(r"(http://127\.0\.0\.1:\d+)/v1", greeted)
+    assert found is not None
+    return (await get(found[1], "/v1/models", Authorization=f"Bearer {sent.strip()}")).status
+
+
+async def test_a_running_relay_knows_keys_at_once_and_a_killed_one_forgets_none(
+    tmp_path: Path,
+) -> None:
     models = default_models()
     assert models is not None
     options = ("--port", "0", "--no-stun", "--models", str(models), "--state", str(tmp_path))
     async with kwaainet("relay", *options, "--api") as relay:
         text = await greeting(relay)
         assert "reads what is asked there" in text
-        found = re.search(r"(http://127\.0\.0\.1:\d+)/v1", text)
-        assert found is not None
-
-        async def status(sent: str) -> int:
-            return (await get(found[1], "/v1/models", Authorization=f"Bearer {sent}")).status
-
         _, made, _ = await key(tmp_path, "add", "ada")
-        assert await status(made.strip()) == 200
+        assert await status(text, made) == 200
+        relay.kill()
+        await relay.wait()
+    async with kwaainet("relay", *options, "--api") as relay:
+        text = await greeting(relay)
+        assert await status(text, made) == 200
         await key(tmp_path, "revoke", "ada")
-        assert await status(made.strip()) == 401
+        assert await status(text, made) == 401
 
 
 async def test_help_says_that_the_relay_reads_prompts() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 from typing import Any
 
@@ -17,6 +18,7 @@ from pyodide_node.hosts.native import native_host
 from pyodide_node.inference.manifest import decode_manifest
 from relay_server.settings import default_models
 from tests.relay_server.api.world import MODEL, PROMPT, Place, eventually
+from tests.relay_server.http import get
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -270,3 +272,7 @@ async def test_what_was_used_is_counted(mesh: Place) -> None:
         )
 
     await eventually(settled)
+    told = (await get(mesh.relay.url, "/metrics")).body.decode()
+    assert re.search(r"kwaainet_relay_api_answers_total [1-9]", told)
+    assert re.search(r'kwaainet_relay_api_tokens_total{kind="completion"} [1-9]', told)
+    assert re.search(r'kwaainet_relay_api_tokens_total{kind="prompt"} [1-9]', told)
