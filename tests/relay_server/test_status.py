@@ -87,6 +87,7 @@ async def test_metrics_count_what_was_done() -> None:
         'refused_total{reason="ProtocolError"}': 1,
         "throttled_total": 0,
         "stun_answers_total": 0,
+        "api_answers_total": 0,
     }
 
 
