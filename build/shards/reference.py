@@ -6,6 +6,7 @@ and all prompts pass through it in one go: then the reference is one token long.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -54,7 +55,8 @@ def find_reference(source: Source, manifest: Manifest, blobs: Blobs, tell: Tell)
     prompts = _prompts(source, REFERENCE_IDS if whole else 1)
     if not prompts:
         raise CheckpointError("the context holds no reference: serve more positions")
-    found = _whole_answers(m, blobs, prompts) if whole else _layered(m, blobs, prompts, tell)
+    answer = _whole_answers if whole else _layered
+    found = answer(m, blobs, prompts, tell)
     best: tuple[float, Reference] | None = None
     for (prompt, prompt_ids), (ids, margin) in zip(prompts, found, strict=False):
         if best is None or margin > best[0]:
@@ -73,7 +75,8 @@ def first_ids(
     m = manifest
 
     def run(graph: Blob, files: dict[str, Blob], inputs: list[Any], outputs: list[str]) -> Any:
-        opened = session(blobs.read(graph), {name: blobs.read(b) for name, b in files.items()})
+        data = {name: blobs.read(blob) for name, blob in files.items()}
+        opened = session(blobs.read(graph), data, os.cpu_count() or 1)
         tell("reference", sum(blob.bytes for blob in files.values()))
         return [opened.run(outputs, feeds) for feeds in inputs]
 
@@ -109,13 +112,15 @@ def _prompts(source: Source, count: int) -> list[tuple[str, list[int]]]:
 
 
 def _whole_answers(
-    m: Manifest, blobs: Blobs, prompts: list[tuple[str, list[int]]]
+    m: Manifest, blobs: Blobs, prompts: list[tuple[str, list[int]]], tell: Tell
 ) -> Iterator[tuple[list[int], float]]:
     files = m.span_blobs(0, m.blocks) | {"embed.bin": m.embed, "head.bin": m.head}
     graph = blobs.read(m.graphs.whole)
-    model = WholeModel(graph, {name: blobs.read(blob) for name, blob in files.items()})
+    data = {name: blobs.read(blob) for name, blob in files.items()}
+    model = WholeModel(graph, data, os.cpu_count() or 1)
     for _, ids in prompts:
         yield model.greedy(ids, REFERENCE_IDS)
+        tell("reference", sum(map(len, data.values())) // len(prompts))
 
 
 def _layered(
@@ -125,10 +130,12 @@ def _layered(
         yield [best], margin
 
 
-def session(graph: bytes, files: Mapping[str, bytes]) -> Any:
-    """An onnxruntime session of one thread; `files` are the external data, by name."""
+def session(graph: bytes, files: Mapping[str, bytes], threads: int = 1) -> Any:
+    """An onnxruntime session; `files` are the external data, by name."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = threads
+    # Threads that spin while they wait take the cores from those that work.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     names, values = list(files), list(files.values())
     options.add_external_initializers_from_files_in_memory(names, values, [len(v) for v in values])
@@ -138,8 +145,8 @@ def session(graph: bytes, files: Mapping[str, bytes]) -> Any:
 class WholeModel:
     """Runs the `whole` graph, keys and values kept between calls."""
 
-    def __init__(self, graph: bytes, files: Mapping[str, bytes]) -> None:
-        self._session = session(graph, files)
+    def __init__(self, graph: bytes, files: Mapping[str, bytes], threads: int = 1) -> None:
+        self._session = session(graph, files, threads)
         self._outputs = [output.name for output in self._session.get_outputs()]
         self._empty: dict[str, NDArray[np.float32]] = {
             put.name: np.zeros((1, put.shape[1], 0, put.shape[3]), np.float32)
