@@ -47,7 +47,7 @@ wheel: setup ## Build dist/kwaainet-*.whl, with the browser's files and the defa
 	@rm -f dist/kwaainet-*.whl
 	@$(PYTHON_BIN) -m hatchling build -t wheel -d dist
 
-docs: setup ## Write the table of settings into docs/RELAY.md
+docs: setup ## Write the tables of settings into docs/RELAY.md and docs/NODE.md
 	@$(PYTHON_BIN) -m build.reference
 
 clean: ## Remove what was built, keep what was downloaded

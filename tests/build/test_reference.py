@@ -1,41 +1,39 @@
-"""The reference of a model too big to run whole: one layer at a time says the same."""
+"""No setting is undocumented, and no documented one is gone."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import dataclasses
+import re
+from typing import Any
 
 import pytest
 
-from build.shards.blobs import Blobs
-from build.shards.builder import build
-from build.shards.huggingface import Checkpoint
-from build.shards.reference import SAFE_MARGIN, first_ids
-from pyodide_node.inference.manifest import Manifest
-from tests.build.conftest import FAMILIES, write_checkpoint
-from tests.build.swarm import whole_model
+from build.reference import PAGES, settings_table, with_table
+from relay_server.commands.node_options import NodeOptions
+from relay_server.settings import RelaySettings
+from relay_server.sources import Table
+
+TABLES: list[tuple[Table, Any, list[str]]] = [
+    ("relay", RelaySettings, []),
+    ("node", NodeOptions, ["model", "health"]),
+]
 
 
-def test_one_layer_at_a_time_chooses_as_the_whole(shards: Path, manifest: Manifest) -> None:
-    prompts = [[0, 5, 9, 200], [0, 17], manifest.reference.prompt_ids]
-    read: list[int] = []
-    blobs = Blobs(shards / "blobs")
-    found = first_ids(manifest, blobs, prompts, lambda _what, size: read.append(size))
-    whole = whole_model(shards, manifest)
-    for prompt, (best, margin) in zip(prompts, found, strict=True):
-        ids, want = whole.greedy(prompt, 1)
-        assert [best] == ids
-        assert margin == pytest.approx(want, abs=1e-4)
-    assert len(read) == manifest.blocks + 2
+@pytest.mark.parametrize("table", ["relay", "node"])
+def test_the_page_has_the_table_as_the_settings_are_now(table: Table) -> None:
+    page = PAGES[table].read_text()
+    assert with_table(page, table) == page, "run `make docs`"
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_big_model_gets_a_reference_of_one_id(
-    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("table", "settings", "own"), TABLES)
+def test_the_table_has_a_row_with_a_text_for_every_setting(
+    table: Table, settings: Any, own: list[str]
 ) -> None:
-    source = Checkpoint(write_checkpoint(tmp_path / "checkpoint", family=family))
-    monkeypatch.setattr("build.shards.reference.WHOLE_BYTES", 0)
-    manifest = build(source, tmp_path / "big", family).manifest
-    reference = manifest.reference
-    ids, margin = whole_model(tmp_path / "big", manifest).greedy(reference.prompt_ids, 1)
-    assert reference.ids == ids
-    assert margin > SAFE_MARGIN
+    rows = dict(re.findall(r"^\| `(\w+)` \|.*\| (.*) \|$", settings_table(table), re.MULTILINE))
+    assert list(rows) == own + [field.name for field in dataclasses.fields(settings)]
+    assert all(rows.values())
+
+
+def test_a_page_without_a_place_for_it_is_told() -> None:
+    with pytest.raises(ValueError, match="needs the lines"):
+        with_table("# Running a relay\n", "relay")
