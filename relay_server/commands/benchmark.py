@@ -17,7 +17,7 @@ from pyodide_node.hosts.native import native_host
 from relay_server.commands.node_options import NodeOptions, state_directory
 from relay_server.commands.start import prepare
 from relay_server.lifecycle.places import Places
-from relay_server.lifecycle.speed import Speed, Speeds
+from relay_server.lifecycle.speed import Speeds, engine_speed
 
 __all__ = ["benchmark"]
 
@@ -78,7 +78,7 @@ async def _benchmark(steps: int, wanted: str, options: NodeOptions) -> dict[str,
             await core.close()
         host.close()
     model, engine = status["model"], status["engine"]
-    Speeds(places.speeds).keep(model["id"], engine, options.threads, Speed(rate, time.time()))
+    Speeds(places.speeds).keep(engine_speed(model["id"], engine, options.threads), rate)
     return {
         "model": model["name"],
         "blocks": model["blocks"],

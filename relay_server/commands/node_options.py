@@ -65,7 +65,8 @@ class NodeOptions:
     """Directory of models that are here already. Default: the one `kwaainet relay` offers."""
 
     network: Annotated[float | None, Parameter(show_default=False)] = None
-    """Megabits a second that this machine can send. The node announces no more than that."""
+    """Megabits a second that this machine can send; the node announces no more than that. Default:
+    as measured through the relay, once a day."""
 
     region: str = ""
     """Where it is, in a word of its own choice; routes prefer none."""

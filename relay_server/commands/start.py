@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import sys
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -17,13 +16,14 @@ from pyodide_node.errors import KwaaiNetError, RemoteError
 from pyodide_node.hosts.native import NativeHost, native_host
 from relay_server.commands.node_options import NodeOptions, state_directory
 from relay_server.commands.teller import Teller
+from relay_server.lifecycle.bandwidth import line_speed
 from relay_server.lifecycle.choice import Choice, Network, choose, read_network, shelve
 from relay_server.lifecycle.daemon import spawn
 from relay_server.lifecycle.health import Health
 from relay_server.lifecycle.journal import LOG, log_to
 from relay_server.lifecycle.places import Places
 from relay_server.lifecycle.running import RunningNode
-from relay_server.lifecycle.speed import Speed, Speeds
+from relay_server.lifecycle.speed import Speeds, engine_speed, line_speed_to
 from relay_server.settings import default_models
 
 __all__ = ["prepare", "start"]
@@ -76,9 +76,12 @@ async def _start(
         speeds = Speeds(places.speeds)
         config, choice = await prepare(model, places, host, options)
         teller.say(f"model {choice.name or 'of the relay'}: {choice.why}")
-        known = speeds.find(choice.model, host.engine.name, options.threads)
-        if known is not None:
-            config = dataclasses.replace(config, rate=known.rate)
+        known = speeds.find(engine_speed(choice.model, "onnxruntime", options.threads))
+        config = dataclasses.replace(
+            config,
+            rate=known.rate if known else None,
+            network=config.network or await _line(host, config.relays[0], speeds),
+        )
 
         def hear(notice: dict[str, object]) -> None:
             teller.hear(notice)
@@ -110,10 +113,22 @@ async def prepare(
     return dataclasses.replace(config, model=choice.model, sources=sources), choice
 
 
+async def _line(host: NativeHost, relay: str, speeds: Speeds) -> float | None:
+    """Bytes a second that can be sent, measured at most once a day."""
+    known = speeds.find(line_speed_to(relay))
+    if known is not None:
+        return known.rate
+    rate = await line_speed(host, relay)
+    if rate is not None:
+        speeds.keep(line_speed_to(relay), rate)
+        LOG.info("the line to the relay and back takes %.1f Mbit/s", rate * 8 / 1e6)
+    return rate
+
+
 def _keep(speeds: Speeds, status: object, threads: int) -> None:
     """Remember the speed that the node measured, once."""
     assert isinstance(status, dict)
     if status["rate"] and status["model"]:
-        model, engine = status["model"]["id"], status["engine"]
-        if speeds.find(model, engine, threads) is None:
-            speeds.keep(model, engine, threads, Speed(status["rate"], time.time()))
+        name = engine_speed(status["model"]["id"], status["engine"], threads)
+        if speeds.find(name) is None:
+            speeds.keep(name, status["rate"])

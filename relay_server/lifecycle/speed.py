@@ -1,4 +1,4 @@
-"""How fast this machine runs a model: measured once, kept for the next start."""
+"""How fast this machine and its line are: measured once, kept for the next start."""
 
 from __future__ import annotations
 
@@ -11,33 +11,50 @@ from msgspec import Struct
 
 from pyodide_node.wire.malformed import MALFORMED
 
-__all__ = ["Speed", "Speeds"]
+__all__ = ["Speed", "Speeds", "engine_speed", "line_speed_to"]
 
-_FRESH: Final = 30 * 86_400.0
-"""Seconds after which a measurement is made anew: machines get slower, engines faster."""
+_DAY: Final = 86_400.0
+_FRESH: Final = 30 * _DAY
+"""Seconds after which an engine is measured anew: machines get slower, engines faster."""
+_LINE_FRESH: Final = _DAY
+"""The same for a line: machines move."""
+_LINE: Final = "line/"
 
 
 class Speed(Struct, frozen=True):
     """What was measured."""
 
     rate: float
-    """Positions through one block a second, whatever the cpu cap."""
+    """Of an engine positions through one block a second, whatever the cpu cap; of a line bytes a
+    second."""
     when: float
     """Seconds since 1970."""
 
 
+def engine_speed(model: str, engine: str, threads: int) -> str:
+    """The name of a measurement."""
+    return f"{model}/{engine}/{threads}"
+
+
+def line_speed_to(relay: str) -> str:
+    """The name of a measurement."""
+    return f"{_LINE}{relay}"
+
+
 class Speeds:
-    """Measurements in one file, by model, engine and threads."""
+    """Measurements in one file, by their names."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def find(self, model: str, engine: str, threads: int) -> Speed | None:
-        speed = self._read().get(f"{model}/{engine}/{threads}")
-        return speed if speed and time.time() - speed.when < _FRESH else None
+    def find(self, name: str) -> Speed | None:
+        """None also when it is too old."""
+        speed = self._read().get(name)
+        fresh = _LINE_FRESH if name.startswith(_LINE) else _FRESH
+        return speed if speed and time.time() - speed.when < fresh else None
 
-    def keep(self, model: str, engine: str, threads: int, speed: Speed) -> None:
-        speeds = self._read() | {f"{model}/{engine}/{threads}": speed}
+    def keep(self, name: str, rate: float) -> None:
+        speeds = self._read() | {name: Speed(rate, time.time())}
         draft = self._path.with_suffix(".part")
         draft.parent.mkdir(parents=True, exist_ok=True)
         draft.write_bytes(msgspec.json.format(msgspec.json.encode(speeds)))
