@@ -35,12 +35,23 @@ MakeRequest = Callable[[GenerationDefaults | None], InferenceRequest]
 """Makes the request when the model's own sampling defaults are known."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Asker:
     core: KwaaiNetCore
     stack: AsyncExitStack
+
+
+@dataclass
+class _Place:
+    """One model's node, from its start on; counted busy as soon as somebody waits for it."""
+
+    starting: asyncio.Task[_Asker]
     busy: int = 0
     used: float = 0.0
+
+    @property
+    def failed(self) -> bool:
+        return self.starting.done() and self.starting.exception() is not None
 
 
 class Askers:
@@ -54,7 +65,7 @@ class Askers:
         self._state = state
         self._door = door
         self._thread = LoopThread("kwaainet api")
-        self._askers: dict[str, asyncio.Task[_Asker]] = {}
+        self._places: dict[str, _Place] = {}
         """By model id; touched on the thread only."""
 
     async def __aenter__(self) -> Askers:
@@ -74,32 +85,28 @@ class Askers:
     # --- on the thread --------------------------------------------------------------------
 
     async def _run(self, running: Running, model: str, make: MakeRequest) -> None:
-        asker = await self._asker(model)
-        asker.busy += 1
-        try:
-            loaded = asker.core.model
-            assert loaded is not None
-            manifest = loaded.manifest
-            request = make(manifest.generation)
-            _check_length(request, manifest.context_length)
-            async for chunk in asker.core.run_inference(request, running.told):
-                running.add(chunk)
-        finally:
-            asker.busy -= 1
-            asker.used = time.monotonic()
-
-    async def _asker(self, model: str) -> _Asker:
-        if model not in self._askers:
-            await self._make_room()
-            self._askers.setdefault(model, asyncio.create_task(self._start(model)))
-        task = self._askers[model]
+        place = await self._place(model)
+        place.busy += 1
         try:
             # Shielded: who asks first may leave, and others wait for the same node.
-            return await asyncio.shield(task)
-        except Exception:
-            if self._askers.get(model) is task:
-                del self._askers[model]  # the next request tries again
-            raise
+            core = (await asyncio.shield(place.starting)).core
+            assert core.model is not None
+            manifest = core.model.manifest
+            request = make(manifest.generation)
+            _check_length(request, manifest.context_length)
+            async for chunk in core.run_inference(request, running.told):
+                running.add(chunk)
+        finally:
+            place.busy -= 1
+            place.used = time.monotonic()
+
+    async def _place(self, model: str) -> _Place:
+        """The model's node, begun to be started if there is none or it did not start."""
+        if model not in self._places:
+            await self._make_room()
+        if model not in self._places or self._places[model].failed:
+            self._places[model] = _Place(asyncio.create_task(self._start(model)))
+        return self._places[model]
 
     async def _start(self, model: str) -> _Asker:
         async with AsyncExitStack() as stack:
@@ -119,29 +126,30 @@ class Askers:
             core = KwaaiNetCore(host, config)
             stack.push_async_callback(core.close)
             await core.initialize()
-            return _Asker(core, stack.pop_all(), used=time.monotonic())
+            return _Asker(core, stack.pop_all())
 
     async def _make_room(self) -> None:
         """Close the nodes longest unused while there are too many; busy ones stay."""
-        while len(self._askers) >= self._settings.api_max_loaded:
+        while len(self._places) >= self._settings.api_max_loaded:
             idle = [
-                (asker.used, model, asker)
-                for model, task in self._askers.items()
-                if task.done() and not task.exception() and not (asker := task.result()).busy
+                model
+                for model, place in self._places.items()
+                if not place.busy and place.starting.done()
             ]
             if not idle:
                 return
-            _, model, asker = min(idle, key=lambda one: one[:2])
-            del self._askers[model]
-            await asker.stack.aclose()
+            await self._end(self._places.pop(min(idle, key=lambda one: self._places[one].used)))
 
     async def _close(self) -> None:
-        for task in self._askers.values():
-            task.cancel()
-        for done in await asyncio.gather(*self._askers.values(), return_exceptions=True):
-            if isinstance(done, _Asker):
-                await done.stack.aclose()
-        self._askers.clear()
+        while self._places:
+            _, place = self._places.popitem()
+            await self._end(place)
+
+    async def _end(self, place: _Place) -> None:
+        place.starting.cancel()
+        (ended,) = await asyncio.gather(place.starting, return_exceptions=True)
+        if isinstance(ended, _Asker):
+            await ended.stack.aclose()
 
 
 def _check_length(request: InferenceRequest, context: int) -> None:

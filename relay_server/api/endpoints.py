@@ -13,13 +13,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from pyodide_node.errors import KwaaiNetError
 from relay_server.api.askers import Askers
 from relay_server.api.errors import ApiError, api_error, error_handlers
 from relay_server.api.keys import ApiKey, ApiKeys, Lease
 from relay_server.api.limits import BODY_BYTES, BODY_DEADLINE, KEEP_ALIVE, LABEL
 from relay_server.api.replies import Reply, event
 from relay_server.api.requests import ChatRequest, CompletionRequest, decode_request
-from relay_server.api.running import Running
+from relay_server.api.running import Running, Silence
 from relay_server.api.served import ServedModels
 from relay_server.api.slots import Slots
 from relay_server.api.streaming import EventStream, while_connected
@@ -155,10 +156,12 @@ async def _events(
     while not running.whole:
         try:
             chunk = await running.next(KEEP_ALIVE)
-        except TimeoutError:
+        except Silence:
             yield _COMMENT
         except Exception as error:
             yield event(api_error(error).body)
+            if not isinstance(error, (KwaaiNetError, ApiError)):
+                raise  # a mistake of ours, for the log
             return
         else:
             if chunk is not None and chunk.text:

@@ -9,9 +9,13 @@ from pyodide_node.errors import Cancelled
 from pyodide_node.inference.asker import Answer
 from pyodide_node.inference.generation import Chunk
 
-__all__ = ["Running"]
+__all__ = ["Running", "Silence"]
 
 _Event = Answer | Chunk | Exception
+
+
+class Silence(Exception):
+    """Nothing has come for a while; more may."""
 
 
 class Running:
@@ -49,10 +53,13 @@ class Running:
             raise event
 
     async def next(self, patience: float | None = None) -> Chunk | None:
-        """The next piece, or None at the end. Raises KwaaiNetError, and TimeoutError when nothing
-        has come for `patience` seconds."""
-        async with asyncio.timeout(patience):
-            event = await self._events.get()
+        """The next piece, or None at the end. Raises KwaaiNetError, and Silence when nothing has
+        come for `patience` seconds."""
+        try:
+            async with asyncio.timeout(patience):
+                event = await self._events.get()
+        except TimeoutError:
+            raise Silence from None
         if isinstance(event, Exception):
             raise event
         if isinstance(event, Chunk):

@@ -202,8 +202,13 @@ async def test_models_take_turns_in_memory(tmp_path: Path) -> None:
             async with here.client() as client:
                 answer = await client.completions.create(**{**SHORT, "model": name, "seed": 1})
             texts.append(answer.choices[0].text)
-            askers = [
-                one for one in here.relay.hub if one.key not in {node.key for node in here.nodes}
-            ]
-            assert len(askers) == 1
+            assert len(here.relay.hub) == len(here.nodes) + 1
+        async with here.client() as client:  # who is busy stays
+            both = await asyncio.gather(
+                *(
+                    client.completions.create(**{**SHORT, "model": name, "seed": 1})
+                    for name in (MODEL, "twin")
+                )
+            )
+        assert {answer.choices[0].text for answer in both} == set(texts)
     assert len(set(texts)) == 1

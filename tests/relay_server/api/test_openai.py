@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 from pyodide_node.control import Control
 from pyodide_node.hosts.native import native_host
 from pyodide_node.inference.manifest import decode_manifest
+from relay_server.api.running import Running
 from relay_server.settings import default_models
 from tests.relay_server.api.world import MODEL, PROMPT, Place, eventually
 from tests.relay_server.http import get
@@ -276,3 +277,17 @@ async def test_what_was_used_is_counted(mesh: Place) -> None:
     assert re.search(r"kwaainet_relay_api_answers_total [1-9]", told)
     assert re.search(r'kwaainet_relay_api_tokens_total{kind="completion"} [1-9]', told)
     assert re.search(r'kwaainet_relay_api_tokens_total{kind="prompt"} [1-9]', told)
+
+
+async def test_a_mistake_of_ours_in_a_stream_is_told_and_logged(
+    mesh: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(running: Running, chunk: object) -> None:
+        raise ZeroDivisionError("the secret plan")
+
+    monkeypatch.setattr(Running, "add", broken)
+    answer = await mesh.ask(body={"model": MODEL, "prompt": PROMPT, "stream": True})
+    assert b'"internal_error"' in answer.body
+    assert b"secret" not in answer.body
+    assert b"[DONE]" not in answer.body
+    assert any(record.exc_info for record in caplog.records)
