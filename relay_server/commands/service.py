@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +12,7 @@ from rich.console import Console
 
 from relay_server.commands.node_options import state_directory
 from relay_server.lifecycle.places import Places
-from relay_server.lifecycle.service import NAME, Service
+from relay_server.lifecycle.service import NAME, Service, check_readable
 from relay_server.sources import CONFIG_VARIABLE, config_file
 
 __all__ = ["service"]
@@ -38,14 +37,19 @@ def install(*, state: Annotated[Path | None, Parameter(show_default=False)] = No
     made = Service()
     if state is not None:
         home = state.absolute()
-    elif made.root and made.platform != "darwin":
+    elif made.confined:
         home = Path("/var/lib") / NAME  # systemd makes it, for the user that it makes
     else:
         home = state_directory(None).expanduser().absolute()
     command = [sys.executable, "-m", "relay_server", "start", "--health", "--state", str(home)]
     environment = {}
-    if CONFIG_VARIABLE in os.environ or config_file().exists():
-        environment[CONFIG_VARIABLE] = str(config_file().absolute())
+    if made.confined:
+        check_readable(Path(sys.executable), "install kwaainet into an environment in /opt")
+    if config_file().exists():
+        settings = config_file().absolute()
+        if made.confined:
+            check_readable(settings, "keep it as /etc/kwaainet/config.toml and name it: --config")
+        environment[CONFIG_VARIABLE] = str(settings)
     made.install(command, environment, Places(home).log)
     console = Console(highlight=False, emoji=False)
     console.print(f"The node runs as a service, and starts with the machine: {made.path}")

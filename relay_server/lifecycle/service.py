@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import plistlib
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,7 +19,14 @@ from typing import Final, Literal
 from pyodide_node.errors import LocalError
 from relay_server.lifecycle.running import DRAIN
 
-__all__ = ["NAME", "Service", "ServiceState", "launchd_plist", "systemd_unit"]
+__all__ = [
+    "NAME",
+    "Service",
+    "ServiceState",
+    "check_readable",
+    "launchd_plist",
+    "systemd_unit",
+]
 
 NAME: Final = "kwaainet-node"
 _LABEL: Final = "ai.kwaai.kwaainet-node"
@@ -106,6 +114,11 @@ class Service:
         base = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config")
         return base.expanduser() / "systemd" / "user" / f"{NAME}.service"
 
+    @property
+    def confined(self) -> bool:
+        """Whether it runs as a user that systemd makes for it."""
+        return self.root and self.platform != "darwin"
+
     def install(self, command: Sequence[str], environment: dict[str, str], log: Path) -> None:
         """Write the file, and start the service now and with the machine."""
         if self.platform == "darwin":
@@ -164,6 +177,16 @@ class Service:
 
     def _code(self, *command: str) -> int:
         return _call(command).returncode
+
+
+def check_readable(path: Path, otherwise: str) -> None:
+    """Raises LocalError, saying what to do, unless every user can read `path`."""
+    for one in (path.absolute(), *path.resolve().parents, *path.absolute().parents):
+        if not one.stat().st_mode & (stat.S_IXOTH if one.is_dir() else stat.S_IROTH):
+            raise LocalError(
+                f"the service runs as a user of its own, which cannot read {path} (for {one}):"
+                f" {otherwise}"
+            )
 
 
 def _call(command: Sequence[str]) -> subprocess.CompletedProcess[str]:

@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 
 from pyodide_node.errors import LocalError
-from relay_server.lifecycle.service import NAME, Service, launchd_plist, systemd_unit
+from relay_server.lifecycle.service import (
+    NAME,
+    Service,
+    check_readable,
+    launchd_plist,
+    systemd_unit,
+)
 
 COMMAND = ["/usr/bin/python3", "-m", "relay_server", "start", "--state", '/srv/a "b" 100%/$x']
 ENVIRONMENT = {"KWAAINET_CONFIG": "/etc/kwaainet/config.toml"}
@@ -38,6 +44,16 @@ def test_launchd_takes_the_agent() -> None:
     assert told["EnvironmentVariables"] == ENVIRONMENT
     assert told["KeepAlive"] == {"SuccessfulExit": False}
     assert told["StandardErrorPath"] == "/tmp/node.log"
+
+
+def test_a_confined_service_must_be_able_to_read_what_it_runs(tmp_path: Path) -> None:
+    check_readable(Path("/bin/sh"), "do this")
+    tmp_path.chmod(0o755)
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    (closed / "python").touch()
+    with pytest.raises(LocalError, match=r"cannot read .*/closed/python .*do this"):
+        check_readable(closed / "python", "do this")
 
 
 @pytest.fixture
