@@ -83,17 +83,23 @@ class Hub:
     def entering(self) -> int:
         return len(self._entering)
 
+    @property
+    def full(self) -> str:
+        """Why no node at all would be taken just now; "" when one would be."""
+        if len(self._nodes) + len(self._entering) >= self.settings.max_connections:
+            return "Full"
+        if len(self._entering) >= self.settings.max_handshakes:
+            return "TooManyHandshakes"
+        return ""
+
     # --- called by sockets ----------------------------------------------------------------
 
     def refuses(self, address: str) -> str | None:
         """Why a new connection from `address` is not taken; None when it is."""
-        if len(self._nodes) + len(self._entering) >= self.settings.max_connections:
-            reason = "Full"
-        elif self._addresses[network_of(address)] >= self.settings.max_per_address:
+        reason = self.full
+        if not reason and self._addresses[network_of(address)] >= self.settings.max_per_address:
             reason = "TooManyFromOneAddress"
-        elif len(self._entering) >= self.settings.max_handshakes:
-            reason = "TooManyHandshakes"
-        else:
+        if not reason:
             return None
         self.counters.refused[reason] += 1
         return reason

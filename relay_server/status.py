@@ -25,6 +25,13 @@ def status_routes(hub: Hub, names: Callable[[], dict[str, str]]) -> list[Route]:
     async def healthz(request: Request) -> Response:
         return PlainTextResponse("ok\n", headers=headers_for("healthz"))
 
+    async def readyz(request: Request) -> Response:
+        """For load balancers: whether one more node would be let in."""
+        full = hub.full
+        return PlainTextResponse(
+            f"{full or 'ok'}\n", 503 if full else 200, headers=headers_for("readyz")
+        )
+
     async def metrics_text(request: Request) -> Response:
         text = "".join(metrics(hub))
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
@@ -36,6 +43,7 @@ def status_routes(hub: Hub, names: Callable[[], dict[str, str]]) -> list[Route]:
 
     return [
         Route("/healthz", healthz),
+        Route("/readyz", readyz),
         Route("/metrics", metrics_text),
         Route("/status.json", status),
     ]

@@ -23,6 +23,15 @@ async def test_healthy(relay: Relay) -> None:
     assert (answer.status, answer.body) == (200, b"ok\n")
 
 
+async def test_ready_until_it_is_full() -> None:
+    async with Relay(RelaySettings(port=0, stun=False, max_connections=1)) as relay:
+        answer = await get(relay.url, "/readyz")
+        assert (answer.status, answer.body) == (200, b"ok\n")
+        async with Client(relay.mesh_url):
+            answer = await get(relay.url, "/readyz")
+            assert (answer.status, answer.body) == (503, b"Full\n")
+
+
 async def test_the_summary_counts_nodes_a_block() -> None:
     world = World()
     for name, first, last in (("a", 0, 2), ("b", 1, 4), ("c", 1, 2)):
