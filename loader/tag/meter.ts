@@ -62,10 +62,11 @@ export class Meter {
     this.#label.textContent = share === null ? text : `${text} ${Math.round(share * 100)} %`;
   }
 
-  show({ state, peers, served, budget }: Status): void {
+  show({ state, peers, served, seeded = 0, budget }: Status): void {
     this.say(`${state} · ${peers.length} peer${peers.length === 1 ? '' : 's'}`, true);
     this.#rows.replaceChildren(
       ...entry('Tokens served', String(served.tokens)),
+      ...(seeded ? entry('Files given', `${Math.ceil(seeded / 1e6)} MB`) : []),
       ...use('Processor', budget.cpu, '%'),
       ...use('Memory', budget.memory, 'MB'),
       ...use('Storage', budget.storage, 'MB'),

@@ -13,6 +13,9 @@ export interface Status {
   peers: Peer[];
   budget: { cpu: Use; memory: Use; storage: Use };
   served: { tokens: number; sessions: number };
+  /** Bytes of model files: fetched, by where from, and given to other nodes. */
+  sources?: { peers: number; mirrors: number; ipfs: number };
+  seeded?: number;
   /** What keeps it from serving, in words for people; "" when nothing does. */
   problem?: string;
   version: string;

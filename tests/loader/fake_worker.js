@@ -114,6 +114,7 @@ function status(host) {
     peers: [{ peer: '12D3KooWOther', host: 'tab', first_block: 3, last_block: 6, engine: 'webgpu', path: 'webrtc', rtt_ms: 21 }],
     budget: { cpu: { limit: 20, used: 6 }, memory: { limit: 1024, used: 310 }, storage: { limit: 5000, used: 64 } },
     served: { tokens: 1234, sessions: 5 },
+    seeded: 12_300_000,
     version: 'fake',
   };
 }
