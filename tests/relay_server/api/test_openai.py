@@ -291,3 +291,15 @@ async def test_a_mistake_of_ours_in_a_stream_is_told_and_logged(
     assert b"secret" not in answer.body
     assert b"[DONE]" not in answer.body
     assert any(record.exc_info for record in caplog.records)
+
+
+async def test_silence_is_filled_with_comments_that_clients_skip(
+    mesh: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relay_server.api.endpoints.KEEP_ALIVE", 0.001)
+    asked: Any = {"model": MODEL, "prompt": PROMPT, "temperature": 0, "max_tokens": 8}
+    assert b"\n: " in (await mesh.ask(body={**asked, "stream": True})).body
+    async with mesh.client() as client:
+        stream = await client.completions.create(stream=True, **asked)
+        text = "".join([chunk.choices[0].text async for chunk in stream])
+        assert text == (await client.completions.create(**asked)).choices[0].text
