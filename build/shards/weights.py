@@ -18,7 +18,7 @@ from build.shards.source import Bits, CheckpointError, Shape, Source
 __all__ = ["check_blocks", "contents", "embed_parts", "ends_bits", "head_parts", "layer_parts"]
 
 MOST_ENDS_BYTES = 400_000_000
-"""Of the embedding and the head at 8 bits; past that they get 4, so that an asker with 1 GB can
+"""Of the embedding and the head at 8 bits; past that they get 4 too, so that an asker with 1 GB can
 hold those of a vocabulary of 128k."""
 
 _CHUNK = 1 << 21
@@ -26,8 +26,8 @@ _CHUNK = 1 << 21
 
 
 def ends_bits(shape: Shape, bits: Bits) -> Bits:
-    """Bits of the embedding and the head, of which answers depend most and memory little."""
-    if bits in (16, 32):
+    """Bits of the embedding and the head: as in the blocks, unless those would be too big."""
+    if bits != 8:
         return bits
     matrices = 1 if shape.tied else 2
     size = matrices * shape.vocab_size * shape.hidden_size * (BLOCK + 2) // BLOCK
