@@ -122,6 +122,7 @@ def test_the_meter_speaks_and_stops(world: World, page: Any) -> None:
     region.get_by_role("button", name="1 peer", expanded=True).wait_for()
     memory = region.get_by_role("progressbar", name="Memory")
     assert memory.evaluate("(bar) => [bar.value, bar.max]") == [310, 1024]
+    assert region.locator("dt:text-is('Files given') + dd").text_content() == "13 MB"
     region.get_by_role("button", name="Stop").press("Enter")
     page.locator("iframe").wait_for(state="detached")
     region.get_by_role("button", name="Start").press("Enter")
