@@ -90,6 +90,25 @@ async def test_its_relay_serves_a_tab_within_seconds(environment: Path, tmp_path
     assert seconds < READY_SECONDS
 
 
+async def test_all_of_its_commands_are_there(environment: Path, tmp_path: Path) -> None:
+    async def said(*arguments: str) -> str:
+        process = await asyncio.create_subprocess_exec(
+            environment / "kwaainet",
+            *arguments,
+            cwd=tmp_path,
+            env={"PATH": str(environment), "HOME": str(tmp_path)},
+            stdout=asyncio.subprocess.PIPE,
+        )
+        out, _ = await process.communicate()
+        assert process.returncode == 0
+        return out.decode()
+
+    commands = await said("--help")
+    for name in ("relay", "start", "generate", "model", "service", "api-key"):
+        assert f"│ {name} " in commands
+    assert "kwaai-docs" in await said("model", "list")
+
+
 def test_its_builder_can_be_imported_beside_another_build(environment: Path) -> None:
     words = "import kwaainet_shards.builder, relay_server.commands.private as p; print(p.__file__)"
     said = subprocess.run(
