@@ -7,21 +7,23 @@ for each block.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from build.shards.graphs import GraphMaker
-from build.shards.layout import Part, Slot, expansion, pack
-from build.shards.quantise import BLOCK, Quantised, quantise
+from build.shards.graphs import GraphMaker, Precision
+from build.shards.layout import Part, Slot, expansion, integers, lay_out, size_of
+from build.shards.quantise import BLOCK
 from build.shards.reference import WholeModel
 from build.shards.rope import rotary_tables
 from build.shards.source import Shape
 from pyodide_node.inference.manifest import (
     FORMAT,
     Blob,
+    ExpandStep,
     Expansion,
     Graphs,
     Manifest,
@@ -69,18 +71,23 @@ def make_wide_model(
         return blob
 
     random = np.random.default_rng(8)
-    table = random.normal(0, 1, (shape.vocab_size, shape.hidden_size)).astype(np.float32)
-    embed_slots, embed = pack({"table": table.astype(np.float16)})
-    norm = np.ones(shape.hidden_size, np.float32)
-    # Another matrix than the embedding: else every token would be followed by itself.
-    matrix = random.normal(0, 1, table.shape).astype(np.float32) / shape.hidden_size**0.5
-    head_slots, head = pack({"norm": norm, "lm_head": quantise(matrix)})
+    embed_slots = lay_out([_table(shape)])
+    head_slots = lay_out([Part("norm", ("norm",), (shape.hidden_size,)), _table(shape)])
+    layer_slots = lay_out(_layer(shape))
     cos, sin = rotary_tables(
         shape.context_length, shape.head_dim, shape.rope_theta, shape.rope_scaling
     )
-    rope_slots, rope = pack({"cos": cos, "sin": sin})
-    layer_slots, layer = pack(_layer(shape, random))
-    rope_blob, layer_blob = put(rope), put(layer)
+    rope_slots = lay_out([Part(name, (), (len(cos),), cos.shape[1]) for name in ("cos", "sin")])
+    embed, head, layer = (_fill(slots, random) for slots in (embed_slots, head_slots, layer_slots))
+    rope = bytearray(size_of(rope_slots))
+    for slot, table in zip(rope_slots, (cos, sin), strict=True):
+        rope[slot.offset : slot.end] = table.astype("<f4").tobytes()
+    layer_blob = put(layer)
+
+    def maker(layer: list[Slot], head: list[Slot], precision: Precision = "single") -> GraphMaker:
+        return GraphMaker(
+            shape, precision, rope=rope_slots, embed=embed_slots, layer=layer, head=head
+        )
 
     def graphs(maker: GraphMaker, expand: Expansion | None = None) -> VariantGraphs:
         wanted = spans or range(1, shape.blocks + 1)
@@ -89,18 +96,16 @@ def make_wide_model(
         every = {str(n): made.get(str(n), any_one) for n in range(1, shape.blocks + 1)}
         return VariantGraphs(head=put(maker.head()), spans=every, expand=expand)
 
-    def maker(layer: list[Slot], head: list[Slot], *, expanded: bool) -> GraphMaker:
-        return GraphMaker(
-            shape, expanded=expanded, rope=rope_slots, embed=embed_slots, layer=layer, head=head
-        )
+    def expanded(form: Callable[..., tuple[list[Slot], list[ExpandStep]]]) -> VariantGraphs:
+        (wide_layer, layer_steps), (wide_head, head_steps) = form(layer_slots), form(head_slots)
+        steps = Expansion(layer=layer_steps, head=head_steps)
+        return graphs(maker(wide_layer, wide_head), steps)
 
-    packed = maker(layer_slots, head_slots, expanded=False)
-    wide_layer, layer_steps = expansion(layer_slots)
-    wide_head, head_steps = expansion(head_slots)
+    packed = maker(layer_slots, head_slots)
     whole = packed.whole()
     ids = [0]
     if answer:
-        files = {"embed.bin": embed, "rope.bin": rope, "head.bin": head}
+        files = {"embed.bin": embed, "rope.bin": bytes(rope), "head.bin": head}
         files |= {f"layer{k}.bin": layer for k in range(shape.blocks)}
         ids, _ = WholeModel(whole, files).greedy(PROMPT, answer)
     manifest = Manifest(
@@ -120,7 +125,7 @@ def make_wide_model(
         ends_bits=4,
         block_size=BLOCK,
         tokenizer=put(_tokenizer(shape.vocab_size)),
-        rope=rope_blob,
+        rope=put(bytes(rope)),
         embed=put(embed),
         head=put(head),
         layers=[layer_blob] * shape.blocks,
@@ -129,39 +134,54 @@ def make_wide_model(
             whole=put(whole),
             variants={
                 "gpu-fp32": graphs(packed),
-                "wasm-expanded": graphs(
-                    maker(wide_layer, wide_head, expanded=True),
-                    Expansion(layer=layer_steps, head=head_steps),
-                ),
+                "gpu-fp16": graphs(maker(layer_slots, head_slots, "half")),
+                "wasm-expanded": expanded(expansion),
+                "wasm-int8": expanded(integers),
             },
         ),
-        reference=Reference(prompt="w5w9w13", prompt_ids=PROMPT, ids=ids),
+        reference=Reference(prompt="w5 w9 w13", prompt_ids=PROMPT, ids=ids),
     )
     data = encode_manifest(manifest)
     (folder / "manifest.json").write_bytes(data)
     return manifest
 
 
-def _layer(shape: Shape, random: np.random.Generator) -> dict[str, Part]:
+def _layer(shape: Shape) -> list[Part]:
     queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-    norm = np.ones(shape.hidden_size, np.float32)
+    wide, narrow = shape.intermediate_size, shape.hidden_size
 
-    def matrix(rows: int, columns: int) -> Quantised:
-        packed = random.integers(0, 256, (rows, columns // BLOCK, BLOCK // 2), np.uint8)
-        # Nibbles are -8 to 7, 4.6 from 0 on average: outputs are about as large as inputs.
-        scale = 1 / 4.6 / columns**0.5
-        scales = np.full((rows, columns // BLOCK), scale, np.float16)
-        return Quantised(packed=packed, scales=scales)
+    def matrix(name: str, rows: int, columns: int) -> Part:
+        return Part(name, (name,), (rows,), columns, 4, turned=True)
 
-    return {
-        "attention_norm": norm,
-        "qkv": matrix(queries + 2 * keys, shape.hidden_size),
-        "o": matrix(shape.hidden_size, queries),
-        "mlp_norm": norm,
-        "gate": matrix(shape.intermediate_size, shape.hidden_size),
-        "up": matrix(shape.intermediate_size, shape.hidden_size),
-        "down": matrix(shape.hidden_size, shape.intermediate_size),
-    }
+    return [
+        Part("attention_norm", ("norm",), (narrow,)),
+        matrix("qkv", queries + 2 * keys, narrow),
+        matrix("o", narrow, queries),
+        Part("mlp_norm", ("norm",), (narrow,)),
+        matrix("gate", wide, narrow),
+        matrix("up", wide, narrow),
+        matrix("down", narrow, wide),
+    ]
+
+
+def _table(shape: Shape) -> Part:
+    return Part("table", ("table",), (shape.vocab_size,), shape.hidden_size, 4)
+
+
+def _fill(slots: list[Slot], random: np.random.Generator) -> bytes:
+    """Norms of ones, and matrices whose outputs are about as large as their inputs."""
+    file = bytearray(size_of(slots))
+    for slot in slots:
+        match slot.kind:
+            case "packed":
+                data: Any = random.integers(0, 256, slot.length, np.uint8)
+            case "scales":  # of nibbles from -8 to 7, 4.6 from 0 on average
+                scale = 1 / 4.6 / (slot.dims[1] * BLOCK) ** 0.5
+                data = np.full(slot.dims, scale, "<f2")
+            case _:
+                data = np.ones(slot.dims, "<f4")
+        file[slot.offset : slot.end] = data.tobytes()
+    return bytes(file)
 
 
 def _tokenizer(size: int) -> bytes:

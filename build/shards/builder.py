@@ -14,7 +14,7 @@ import numpy as np
 
 from build.shards.blobs import Blobs, write_whole
 from build.shards.graphs import GraphMaker
-from build.shards.layout import Part, Slot, expansion, lay_out, size_of
+from build.shards.layout import Part, Slot, expansion, integers, lay_out, size_of
 from build.shards.ledger import Ledger
 from build.shards.reference import find_reference
 from build.shards.rope import rotary_tables
@@ -193,6 +193,14 @@ class _Build:
             "gpu-fp16": self._variant(half, None),
             "wasm-expanded": self._variant(wide, expand),
         }
+        if any(slot.kind == "packed" for slot in layer):  # wider weights are there to be exact
+            whole_layer, layer_steps = integers(layer)
+            whole_head, head_steps = integers(head)
+            whole = GraphMaker(
+                shape, "single", rope=rope, embed=embed, layer=whole_layer, head=whole_head
+            )
+            expand = Expansion(layer=layer_steps, head=head_steps)
+            variants["wasm-int8"] = self._variant(whole, expand)
         return Graphs(
             embed=self._blobs.put([single.embed()]),
             whole=self._blobs.put([single.whole()]),

@@ -33,6 +33,8 @@ from typing import Any, Literal
 
 from onnx import TensorProto
 
+from build.shards import integers
+from build.shards.cut import cut, join
 from build.shards.layout import Slot
 from build.shards.lookup import look_up
 from build.shards.protos import TYPES, ints, model, node, scalar, tensors, value
@@ -61,8 +63,9 @@ class GraphMaker:
     ) -> None:
         self._shape = shape
         self._dtype = _DTYPES[precision]
-        self._rope, self._embed, self._layer, self._head = rope, embed, layer, head
-        self._slots = {slot.name: slot for slot in (*rope, *layer, *head)}
+        self._rope, self._embed, self._layer = rope, embed, layer
+        self._head, self._tables = cut(head)
+        self._slots = {slot.name: slot for slot in (*rope, *layer, *self._head)}
 
     def embed(self) -> bytes:
         """Table look-up."""
@@ -152,14 +155,25 @@ class GraphMaker:
             self._norm(before, "norm", "normed"),
         ]
         if self._dtype == "float32":
-            nodes += self._matmul("normed", "table", "", logits)
+            nodes += self._logits("normed", logits)
         else:
             nodes += [
                 node("Cast", ["normed"], ["half_normed"], to=TensorProto.FLOAT16),
-                *self._matmul("half_normed", "table", "", "half_logits"),
+                *self._logits("half_normed", "half_logits"),
                 node("Cast", ["half_logits"], [logits], to=TensorProto.FLOAT),
             ]
-        return nodes, tensors(self._head, "head.bin")
+        return nodes, [*tensors(self._head, "head.bin"), *_constants(self._head)]
+
+    def _logits(self, x: str, out: str) -> list[Any]:
+        if len(self._tables) == 1:
+            return self._matmul(x, "table", "", out)
+        parts = [f"{out}_of_{table}" for table in self._tables]
+        made = [
+            made
+            for table, part in zip(self._tables, parts, strict=True)
+            for made in self._matmul(x, table, "", part)
+        ]
+        return [*made, *join(parts, out)]
 
     def _span_nodes(self, blocks: int, first: str, last: str) -> tuple[list[Any], list[Any]]:
         names = [first, *(f"hidden_{k}" for k in range(1, blocks)), last]
@@ -168,7 +182,7 @@ class GraphMaker:
         if half:
             names[0], names[-1] = "half_in", "half_out"
             nodes.append(node("Cast", [first], ["half_in"], to=TensorProto.FLOAT16))
-        weights = tensors(self._rope, "rope.bin")
+        weights = [*tensors(self._rope, "rope.bin"), *_constants(self._layer)]
         if self._shape.qk_norm:
             weights += self._qk_dims()
         for k in range(blocks):
@@ -253,6 +267,8 @@ class GraphMaker:
         match slot.kind:
             case "columns":
                 return [node("MatMul", [x, self._use(weights)], [out])]
+            case "integers":
+                return integers.matmul(x, weights, out)
             case "rows":  # x has one dimension less: the head's
                 return [node("Gemm", [x, self._use(weights)], [out], transB=1)]
         rows, blocks, width = slot.dims
@@ -284,7 +300,7 @@ class GraphMaker:
         return f"{name}.cast" if self._foreign(slot) else name
 
     def _foreign(self, slot: Slot) -> bool:
-        return slot.dtype not in ("uint8", self._dtype)
+        return slot.dtype not in ("uint8", "int8", self._dtype)
 
     def _norm(self, x: str, weight: str, out: str) -> Any:
         return node(
@@ -312,3 +328,7 @@ class GraphMaker:
             for k in range(blocks)
             for part in ("key", "value")
         ]
+
+
+def _constants(slots: Sequence[Slot]) -> list[Any]:
+    return integers.constants() if any(slot.kind == "integers" for slot in slots) else []

@@ -22,15 +22,17 @@ from pyodide_node.inference.manifest import (
     DequantiseBytesStep,
     DequantiseStep,
     ExpandStep,
+    IntegerStep,
+    UnitStep,
     WidenStep,
 )
 
-__all__ = ["Part", "Slot", "expand", "expansion", "lay_out", "size_of"]
+__all__ = ["Part", "Slot", "expand", "expansion", "integers", "lay_out", "size_of"]
 
-Kind = Literal["vector", "packed", "scales", "rows", "columns"]
-Dtype = Literal["float32", "float16", "uint8"]
+Kind = Literal["vector", "packed", "scales", "rows", "columns", "integers"]
+Dtype = Literal["float32", "float16", "uint8", "int8"]
 
-_BYTES: dict[Dtype, int] = {"float32": 4, "float16": 2, "uint8": 1}
+_BYTES: dict[Dtype, int] = {"float32": 4, "float16": 2, "uint8": 1, "int8": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class Slot:
     """One tensor of a weights file: what the graph calls it and where its bytes are.
 
     `packed` u8[N, K/32, 4 * bits] and `scales` f16[N, K/32] are a matrix in blocks; `rows` [N, K]
-    and `columns` [K, N] are one in floats.
+    and `columns` [K, N] are one in floats, `integers` [K, N] one in int8.
     """
 
     name: str
@@ -135,6 +137,34 @@ def expansion(slots: Sequence[Slot]) -> tuple[list[Slot], list[ExpandStep]]:
     return expanded, steps
 
 
+def integers(slots: Sequence[Slot]) -> tuple[list[Slot], list[ExpandStep]]:
+    """As `expansion`, with each matrix in blocks as i8[K, N] and the units of its rows, f32[N], as
+    `<name>.units`."""
+    made: list[Slot] = []
+    steps: list[ExpandStep] = []
+    by_name = {slot.name: slot for slot in slots}
+    for slot in slots:
+        if slot.kind == "packed":
+            name = slot.name.removesuffix(".packed")
+            n, blocks, width = slot.dims
+            bits: Literal[4, 8] = 4 if width * 2 == BLOCK else 8
+            k, scales = blocks * BLOCK, by_name[f"{name}.scales"].offset
+            matrix = _append(made, name, "integers", "int8", (k, n))
+            units = _append(made, f"{name}.units", "vector", "float32", (n,))
+            steps += [
+                step(
+                    source=slot.offset, scales=scales, bits=bits, k=k, n=n,
+                    target=here.offset, length=here.length,
+                )
+                for step, here in ((IntegerStep, matrix), (UnitStep, units))
+            ]  # fmt: skip
+        elif slot.kind != "scales":
+            here = _append(made, slot.name, slot.kind, "float32", slot.dims)
+            copied = CopyStep if slot.dtype == "float32" else WidenStep
+            steps.append(copied(source=slot.offset, target=here.offset, length=here.length))
+    return made, steps
+
+
 def expand(file: bytes, steps: Sequence[ExpandStep]) -> bytes:
     """Runs the steps: what a node does at load, here in numpy."""
     out = bytearray(max(step.target + step.length for step in steps))
@@ -149,11 +179,20 @@ def _made(file: bytes, step: ExpandStep) -> bytes:
     if isinstance(step, WidenStep):
         return np.frombuffer(file, "<f2", step.length // 4, step.source).astype("<f4").tobytes()
     blocks = step.k // BLOCK
-    width = BLOCK // 2 if isinstance(step, DequantiseStep) else BLOCK
+    four = isinstance(step, DequantiseStep) or getattr(step, "bits", 8) == 4
+    width = BLOCK // 2 if four else BLOCK
     packed = np.frombuffer(file, np.uint8, step.n * blocks * width, step.source)
     scales = np.frombuffer(file, "<f2", step.n * blocks, step.scales)
     matrix = Quantised(packed.reshape(step.n, blocks, width), scales.reshape(step.n, blocks))
-    return np.ascontiguousarray(dequantise(matrix).T).astype("<f4").tobytes()
+    weights = dequantise(matrix)
+    if isinstance(step, IntegerStep | UnitStep):
+        units = np.abs(weights).max(axis=1) / np.float32(127)
+        if isinstance(step, UnitStep):
+            return bytes(units.astype("<f4").tobytes())
+        divisor = np.where(units == 0, np.float32(1), units)
+        weights = np.rint(weights / divisor[:, None]).astype(np.int8)
+        return np.ascontiguousarray(weights.T).tobytes()
+    return np.ascontiguousarray(weights.T).astype("<f4").tobytes()
 
 
 def _append(slots: list[Slot], name: str, kind: Kind, dtype: Dtype, dims: tuple[int, ...]) -> Slot:

@@ -15,6 +15,7 @@ TYPES = {
     "float32": TensorProto.FLOAT,
     "float16": TensorProto.FLOAT16,
     "uint8": TensorProto.UINT8,
+    "int8": TensorProto.INT8,
 }
 _OPSETS = (helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1))
 _IR_VERSION = 8

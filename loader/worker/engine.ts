@@ -65,18 +65,19 @@ export class Engine {
     blocks: number,
   ): Promise<Piece> {
     const recipe = steps ? (JSON.parse(steps) as ExpandStep[]) : null;
-    const file = (name: string, bytes: ArrayBuffer): Uint8Array =>
-      recipe && EXPANDED.test(name) ? new ExpandedFile(bytes, recipe) : new Uint8Array(bytes);
+    const files = names.map((name, index) => {
+      const bytes = data[index] as ArrayBuffer;
+      return recipe && EXPANDED.test(name)
+        ? new ExpandedFile(bytes, recipe)
+        : new Uint8Array(bytes);
+    });
     const gpu = this.provider === 'webgpu' && !names.includes('embed.bin');
     await this.start();
     const session = await this.turn('the model does not load', () =>
       ort.InferenceSession.create(new Uint8Array(graph), {
         // WASM takes over single operators that the GPU lacks.
         executionProviders: gpu ? ['webgpu', 'wasm'] : ['wasm'],
-        externalData: names.map((path, index) => ({
-          path,
-          data: file(path, data[index] as ArrayBuffer),
-        })),
+        externalData: names.map((path, index) => ({ path, data: files[index] as Uint8Array })),
         graphOptimizationLevel: 'all',
         logSeverityLevel: 3,
         ...(gpu && blocks ? { preferredOutputLocation: onGpu(blocks) } : {}),
@@ -84,6 +85,7 @@ export class Engine {
     );
     // The engine has copied them. Garbage collection would let several lie about.
     for (const bytes of data) bytes.transfer?.(0);
+    for (const file of files) if (file instanceof ExpandedFile) file.close();
     if (gpu) await this.watchDevice();
     return { blocks, session };
   }

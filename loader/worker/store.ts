@@ -127,8 +127,10 @@ export class Store {
     for (const [hash, size] of pieces) {
       const piece = await this.read(hash, size);
       if (!piece) return null;
-      if (whole) whole.set(new Uint8Array(piece), at);
-      else file = piece;
+      if (whole) {
+        whole.set(new Uint8Array(piece), at);
+        if (!this.loose.has(hash)) piece.transfer?.(0); // not left to wait for a collection
+      } else file = piece;
       at += size;
     }
     for (const [hash] of pieces) this.loose.delete(hash);
@@ -176,6 +178,7 @@ export class Store {
     }
     if (keep && this.persistent && (await this.box.put(hash, bytes))) {
       this.touch(hash, bytes.byteLength);
+      bytes.buffer.transfer?.(0); // not left to wait for a collection
       return true;
     }
     this.loose.set(hash, bytes.buffer);

@@ -31,9 +31,11 @@ __all__ = [
     "Expansion",
     "GenerationDefaults",
     "Graphs",
+    "IntegerStep",
     "Manifest",
     "Private",
     "Reference",
+    "UnitStep",
     "Variant",
     "VariantGraphs",
     "WidenStep",
@@ -130,7 +132,35 @@ class DequantiseBytesStep(
     length: _Size
 
 
-ExpandStep = CopyStep | WidenStep | DequantiseStep | DequantiseBytesStep
+class IntegerStep(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="i8"):
+    """Weights as in `DequantiseStep` (`bits` 4) or `DequantiseBytesStep` (8), as integers i8[k, n].
+
+    Weight w of row r becomes w / unit, rounded to the nearest (halves to even), where the row's
+    unit is its largest |w| / 127; all in float32. A row of zeros stays 0.
+    """
+
+    source: _Offset
+    scales: _Offset
+    bits: Literal[4, 8]
+    k: _Dim
+    n: _Dim
+    target: _Offset
+    length: _Size
+
+
+class UnitStep(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="i8-unit"):
+    """The units f32[n] of an `IntegerStep` over the same weights."""
+
+    source: _Offset
+    scales: _Offset
+    bits: Literal[4, 8]
+    k: _Dim
+    n: _Dim
+    target: _Offset
+    length: _Size
+
+
+ExpandStep = CopyStep | WidenStep | DequantiseStep | DequantiseBytesStep | IntegerStep | UnitStep
 _Steps = Annotated[list[ExpandStep], Meta(min_length=1, max_length=64)]
 
 
@@ -372,8 +402,9 @@ def _expansion_faults(what: str, steps: list[ExpandStep], size: int) -> Iterable
                     yield f"{where} does not add up"
             case _:
                 weights = step.k * step.n
-                read = weights // 2 if isinstance(step, DequantiseStep) else weights
-                if step.k % BLOCK_SIZE or step.length != 4 * weights:
+                four = isinstance(step, DequantiseStep) or getattr(step, "bits", 8) == 4
+                read = weights // 2 if four else weights
+                if step.k % BLOCK_SIZE or step.length != _made(step):
                     yield f"{where} does not add up"
                 if step.scales % 2 or step.scales + 2 * weights // BLOCK_SIZE > size:
                     yield f"{where} has its scales outside the file"
@@ -382,6 +413,16 @@ def _expansion_faults(what: str, steps: list[ExpandStep], size: int) -> Iterable
     # Without this a small file whose bytes are read again and again could fill a peer's memory.
     if end > EXPANSION * size + ALIGN * len(steps):
         yield f"the {what} would expand to {end} bytes"
+
+
+def _made(step: DequantiseStep | DequantiseBytesStep | IntegerStep | UnitStep) -> int:
+    """Bytes of what a step makes of a matrix."""
+    match step:
+        case IntegerStep():
+            return step.k * step.n
+        case UnitStep():
+            return 4 * step.n
+    return 4 * step.k * step.n
 
 
 def _end(steps: list[ExpandStep]) -> int:

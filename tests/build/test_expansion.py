@@ -15,6 +15,8 @@ from pyodide_node.inference.manifest import (
     DequantiseBytesStep,
     DequantiseStep,
     ExpandStep,
+    IntegerStep,
+    UnitStep,
     WidenStep,
 )
 
@@ -53,6 +55,17 @@ def vectors() -> tuple[bytes, list[list[ExpandStep]]]:
         [copy, four], [eight], [copy],
         [CopyStep(source=0, target=0, length=12), halves],
         [WidenStep(source=4096, target=0, length=20), msgspec.structs.replace(eight, target=64)],
+        *(
+            [
+                IntegerStep(
+                    source=64, scales=4096, bits=bits, k=K, n=N, target=0, length=K * N
+                ),
+                UnitStep(
+                    source=64, scales=4096, bits=bits, k=K, n=N, target=K * N, length=4 * N
+                ),
+            ]
+            for bits in (4, 8)
+        ),
     ]  # fmt: skip
 
 
@@ -79,6 +92,22 @@ def test_every_kind_follows_the_manifests_words() -> None:
     assert number(WidenStep(source=4096, target=8, length=40), 8 + 4 * 4) == 65504
 
 
+@pytest.mark.parametrize("at", [5, 6])
+def test_integers_are_weights_in_units_of_their_row(at: int) -> None:
+    file, all_steps = vectors()
+    integers, units = all_steps[at]
+    four = at == 5
+    kind = DequantiseStep if four else DequantiseBytesStep
+    weights = expand(file, [kind(source=64, scales=4096, k=K, n=N, target=0, length=4 * K * N)])
+    want = np.frombuffer(weights, "<f4").reshape(K, N)
+    made = expand(file, [integers, units])
+    levels = np.frombuffer(made, np.int8, K * N).reshape(K, N)
+    unit = np.frombuffer(made, "<f4", N, K * N)
+    assert np.abs(levels).max(axis=0).tolist() == [127] * N
+    np.testing.assert_allclose(unit, np.abs(want).max(axis=0) / 127, rtol=1e-6)
+    assert (np.abs(levels * unit - want) <= 0.5001 * unit).all()
+
+
 @pytest.fixture(scope="module")
 def in_node(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with what loader/worker/expansion.ts made of the same vectors."""
@@ -96,7 +125,7 @@ def in_node(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("at", range(5))
+@pytest.mark.parametrize("at", range(7))
 def test_a_tab_makes_the_same_bytes(in_node: Path, at: int) -> None:
     file, all_steps = vectors()
     want = expand(file, all_steps[at])

@@ -21,6 +21,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 CAPACITY = 40
 TOLERANCE = 1e-4
 """Relative to the largest value."""
+COARSER = {"wasm-int8": 0.1, "webgpu-fp16": 0.02}
+"""Of engines that round activations."""
 
 # first, last, position, count: a prompt, single steps, back and on again with other values, a
 # chunk onto a filled cache, and then a part of the span, which makes the engine split.
@@ -52,18 +54,21 @@ def steps(manifest: Manifest) -> list[tuple[int, int, int, bytes]]:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("engine", ["wasm", "wasm-int4", "webgpu"])
+@pytest.mark.parametrize("engine", ["wasm", "wasm-int8", "wasm-int4", "webgpu", "webgpu-fp16"])
 def test_spans_rewinds_and_splits_agree_with_native(
     engine: str, in_tab: InTab, steps: Any, manifest: Manifest, model: Path
 ) -> None:
     wanted = native(steps, manifest, model)
     encoded = [[f, last, p, base64.b64encode(h).decode()] for f, last, p, h in steps]
     got = in_tab("engine.py", engine=engine, span=[1, 4], capacity=CAPACITY, steps=encoded)
+    if got["engine"] == "none":
+        pytest.skip("this machine's WebGPU has no shader-f16")
     assert got["engine"] == engine
     for number, (mine, theirs) in enumerate(zip(got["outputs"], wanted, strict=True)):
         a = np.frombuffer(base64.b64decode(mine), "<f4")
         b = np.frombuffer(theirs, "<f4")
-        assert np.abs(a - b).max() <= TOLERANCE * np.abs(b).max(), f"step {number}"
+        tolerance = COARSER.get(engine, TOLERANCE)
+        assert np.abs(a - b).max() <= tolerance * np.abs(b).max(), f"step {number}"
 
 
 @pytest.mark.parametrize(("engine", "count"), [("wasm", 32), ("wasm-int4", 8), ("webgpu", 4)])

@@ -21,7 +21,13 @@ async def main(bridge: Any, argument: str) -> str:
         await store.pull(url, None, pieces, keep=True, got=lambda *told: None)
         return await store.join(pieces)
 
-    engine = BrowserEngine(bridge, given["engine"])
+    half = given["engine"] == "webgpu-fp16"
+    if half and not bridge.half:
+        return json.dumps({"engine": "none"})
+    engine = BrowserEngine(bridge, "webgpu" if half else given["engine"])
+    if half:
+        assert engine.names(manifest) == ("webgpu-fp16",)
+        engine.use("webgpu-fp16")
     result = {"engine": engine.name, "gpu": bridge.gpu}
     if "steps" in given:
         result["outputs"] = await steps(engine, manifest, blob, given)
