@@ -154,6 +154,7 @@ class KwaaiNetCore:
         self._ends = OwnEnds(self._host, self.budget, model.manifest, self._read)
         can_ask = self._ends.reserve()
         self._work = work = self._make_work(model, self._fetch, self._read)
+        work.holding.spare = self._ends.spare
         serves = "compute" in self._config.services
         if not can_ask and not (serves and work.holding.room()):
             await self._ends.get()  # raises: such a node would be of no use

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from build.shards.gguf import GgufFile
 from build.shards.huggingface import config_shape
-from build.shards.layout import expansion, lay_out, size_of
+from build.shards.layout import expansion, integers, lay_out, size_of
 from build.shards.source import Bits, CheckpointError, Shape, open_source
 from build.shards.weights import check_blocks, embed_parts, ends_bits, head_parts, layer_parts
 from pyodide_node.inference.manifest import (
@@ -18,6 +18,7 @@ from pyodide_node.inference.manifest import (
     Graphs,
     Manifest,
     Reference,
+    Variant,
     VariantGraphs,
 )
 
@@ -50,6 +51,14 @@ def plan_shape(shape: Shape, bits: Bits, name: str) -> Manifest:
     graph = _blob("graph", 1)
     spans = {str(count): graph for count in range(1, shape.blocks + 1)}
     exact = VariantGraphs(head=graph, spans=spans)
+    variants: dict[Variant, VariantGraphs] = {
+        "gpu-fp32": exact,
+        "gpu-fp16": exact,
+        "wasm-expanded": VariantGraphs(head=graph, spans=spans, expand=expand),
+    }
+    if any(slot.kind == "packed" for slot in layer):
+        expand = Expansion(layer=integers(layer)[1], head=integers(head)[1])
+        variants["wasm-int8"] = VariantGraphs(head=graph, spans=spans, expand=expand)
     table = shape.context_length * shape.head_dim // 2 * 4
     return Manifest(
         format=FORMAT,
@@ -75,11 +84,7 @@ def plan_shape(shape: Shape, bits: Bits, name: str) -> Manifest:
         graphs=Graphs(
             embed=graph,
             whole=graph,
-            variants={
-                "gpu-fp32": exact,
-                "gpu-fp16": exact,
-                "wasm-expanded": VariantGraphs(head=graph, spans=spans, expand=expand),
-            },
+            variants=variants,
         ),
         reference=Reference(prompt="none", prompt_ids=[0], ids=[0]),
     )

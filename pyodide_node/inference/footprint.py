@@ -53,9 +53,12 @@ _AGAIN: Final[dict[EngineName, float]] = {"wasm": 1.0, "wasm-int8": 0.5, "onnxru
 """While it loads, ONNX Runtime lays weights out anew for its kernels: so much of them lies in
 memory twice."""
 
-_FILES: Final[dict[EngineName, int]] = {"onnxruntime": 1, "simulated": 1}
-"""Times that a file lies in memory while it is loaded. Three in a tab: measured with files of
-123 MB, where it and its pieces passed through Cache Storage, hashes and the engine's hands."""
+_GARBAGE: Final = 250_000_000
+"""What a browser has not collected yet of the pieces that a file came in, at most: measured with
+files of 123 MB, which passed through Cache Storage, hashes and the engine's hands."""
+
+_HEAP: Final = 3_700_000_000
+"""Bytes that a WASM engine can hold, whatever the cap: its addresses have 32 bits."""
 
 _PIECE: Final = 128_000_000
 """Bytes of loaded weights that several blocks may have in one session."""
@@ -111,15 +114,19 @@ class Footprint:
         """Keys and values of one session."""
         return self.manifest.kv_bytes(positions, blocks, self.variant)
 
-    def serving(self, blocks: int) -> int:
-        """What so many blocks take with a session over them, or while they load: the greater."""
+    def serving(self, blocks: int, spare: int = 0) -> int:
+        """What so many blocks take with a session over them, while they load, or beside `spare`
+        bytes: the greatest."""
         session = self.session(self.session_positions, blocks) + self.working("layer")
-        return max(self.loading(0, blocks), self.span(0, blocks) + session)
+        return max(self.loading(0, blocks), self.span(0, blocks) + max(session, spare))
 
-    def room(self, free: int, most: int | None = None) -> int:
+    def room(self, free: int, most: int | None = None, spare: int = 0) -> int:
         """Blocks that fit in `free` bytes in all, at most `most` of them."""
         blocks = self.manifest.blocks if most is None else min(most, self.manifest.blocks)
-        return bisect_right(range(1, blocks + 1), free, key=self.serving)
+        if self.engine in ("wasm", "wasm-int8", "wasm-int4"):
+            free = min(free, _HEAP)
+        sizes = range(1, blocks + 1)
+        return bisect_right(sizes, free, key=lambda count: self.serving(count, spare))
 
     def ends(self) -> int:
         """What embedding and head take once they are loaded, and while the head runs."""
@@ -129,6 +136,10 @@ class Footprint:
         """The most that embedding and head take while they are loaded, the head first."""
         head, embed = self.manifest.head.bytes, self.manifest.embed.bytes
         return max(self._copying(head, self._head()), self._head() + self._copying(embed, embed))
+
+    def ends_spare(self) -> int:
+        """What must stay free beside them until they are loaded; sessions may have it after."""
+        return max(0, self.ends_loading() - self.ends())
 
     def ends_total(self) -> int:
         """What must be free for them."""
@@ -157,7 +168,8 @@ class Footprint:
         """The files, the engine's copy, and what a browser has not collected yet of the pieces
         that they came in."""
         again = int(loaded * _AGAIN.get(self.engine, 0.0))
-        return _FILES.get(self.engine, 3) * files + loaded + again
+        garbage = 0 if self.engine in ("onnxruntime", "simulated") else min(2 * files, _GARBAGE)
+        return files + garbage + loaded + again
 
 
 def wasm_engines(manifest: Manifest) -> tuple[EngineName, ...]:
@@ -192,21 +204,26 @@ def plan(
     most: int | None = None,
 ) -> Plan:
     """For a node whose memory cap is `memory` bytes; `engines` are those it has, fastest first."""
-    free = memory - RUNTIME_MEMORY[kind]
+    free, spare = memory - RUNTIME_MEMORY[kind], 0
     ends = ends_engine(manifest, engines, free)
     if ends is not None:
-        free -= Footprint(manifest, ends).ends_total()
-    engine = best_engine(manifest, engines, free, most)
-    return Plan(engine, ends, Footprint(manifest, engine).room(free, most), max(0, free))
+        footprint = Footprint(manifest, ends)
+        free, spare = free - footprint.ends(), footprint.ends_spare()
+    engine = best_engine(manifest, engines, free, most, spare)
+    return Plan(engine, ends, Footprint(manifest, engine).room(free, most, spare), max(0, free))
 
 
 def best_engine(
-    manifest: Manifest, engines: Sequence[EngineName], free: int, most: int | None = None
+    manifest: Manifest,
+    engines: Sequence[EngineName],
+    free: int,
+    most: int | None = None,
+    spare: int = 0,
 ) -> EngineName:
     """The engine that does most for a swarm with `free` bytes: by blocks and their speed."""
 
     def worth(engine: EngineName) -> float:
-        return Footprint(manifest, engine).room(free, most) * _WORTH.get(engine, 1.0)
+        return Footprint(manifest, engine).room(free, most, spare) * _WORTH.get(engine, 1.0)
 
     return max(engines, key=worth)  # the first of equals
 

@@ -53,6 +53,8 @@ class Holding:
         self._max_blocks = max_blocks
         self._loaded: list[_Loaded] = []
         self.lock = asyncio.Lock()
+        self.spare = 0
+        """Bytes that blocks must leave free for what else is to be loaded here."""
         self._rate = rate or 0.0
         self._network = network
 
@@ -101,13 +103,14 @@ class Holding:
         """Blocks that fit in all, while they load and with a session over them."""
         held = sum(loaded.memory.size for loaded in self._loaded)
         left = self._budget.limits.memory * MEGABYTE - self._budget.memory_used
-        return self.footprint.room(left + held, self._max_blocks)
+        return self.footprint.room(left + held, self._max_blocks, self.spare)
 
     def choose_engine(self) -> None:
         """Use the engine that does most with the memory that is free; nothing may be loaded."""
         engine, manifest = self._host.engine, self._model.manifest
         free = self._budget.memory_free
-        engine.use(best_engine(manifest, engine.names(manifest), free, self._max_blocks))
+        names = engine.names(manifest)
+        engine.use(best_engine(manifest, names, free, self._max_blocks, self.spare))
 
     def require_room(self) -> int:
         """As `room`, on the engine that leaves most. Raises BudgetExceeded when not even one block
@@ -115,7 +118,7 @@ class Holding:
         self.choose_engine()
         room = self.room()
         if not room:
-            one = self.footprint.serving(1)
+            one = self.footprint.serving(1, self.spare)
             self._budget.reserve(one, "one block of the model and a session").release()
         return room
 

@@ -27,6 +27,8 @@ class OwnEnds:
         self._memory: Reservation | None = None
         self._ends: Ends | None = None
         self._loading = asyncio.Lock()
+        self.spare = 0
+        """Bytes that must stay free for their loading; none once they are loaded."""
 
     def reserve(self) -> bool:
         """Set their memory aside; False where they do not fit on any engine."""
@@ -36,7 +38,8 @@ class OwnEnds:
             if self._engine is None:
                 return False
             footprint = Footprint(self._manifest, self._engine)
-            self._memory = self._budget.reserve(footprint.ends_total(), "embedding and head")
+            self._memory = self._budget.reserve(footprint.ends(), "embedding and head")
+            self.spare = footprint.ends_spare()
         return True
 
     async def get(self) -> Ends:
@@ -45,9 +48,10 @@ class OwnEnds:
             raise self._refusal()
         async with self._loading:
             if self._ends is None:
-                self._ends = await self._host.engine.load_ends(
-                    self._manifest, self._read, self._engine
-                )
+                with self._budget.reserved(self.spare, "loading embedding and head"):
+                    self._ends = await self._host.engine.load_ends(
+                        self._manifest, self._read, self._engine
+                    )
         return self._ends
 
     async def close(self) -> None:
