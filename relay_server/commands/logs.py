@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from pyodide_node.errors import LocalError
 from relay_server.commands.node_options import state_directory
-from relay_server.lifecycle.journal import follow, last_lines
+from relay_server.lifecycle.journal import end_of, follow
 from relay_server.lifecycle.places import Places
 
 __all__ = ["logs"]
@@ -36,10 +36,10 @@ def logs(
     path = Places(state_directory(state)).log
     if not path.exists() and not follow_on:
         raise LocalError(f"there is no log at {path}; `kwaainet start --daemon` writes one")
-    coming = follow(path)
-    for line in last_lines(path, lines):
+    last, end = end_of(path, lines)
+    for line in last:
         print(line, flush=True)
     if follow_on:
         with contextlib.suppress(KeyboardInterrupt):
-            for line in coming:
+            for line in follow(path, end):
                 print(line, flush=True)

@@ -11,7 +11,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Final
 
-__all__ = ["LOG", "follow", "last_lines", "log_to"]
+__all__ = ["LOG", "end_of", "follow", "last_lines", "log_to"]
 
 LOG: Final = logging.getLogger("kwaainet")
 LOG.addHandler(logging.NullHandler())  # the terminal is told in other ways
@@ -31,24 +31,33 @@ def log_to(path: Path) -> None:
 
 def last_lines(path: Path, count: int) -> list[str]:
     """The last `count` lines, those of the file before it included when this one is short."""
+    return end_of(path, count)[0]
+
+
+def end_of(path: Path, count: int) -> tuple[list[str], int]:
+    """As `last_lines`, and the byte of the file behind the last of them."""
     kept: deque[str] = deque(maxlen=count)
+    end = 0
     for file in (path.with_name(f"{path.name}.1"), path):
+        end = 0
         try:
-            with file.open(encoding="utf-8", errors="replace") as lines:
-                kept.extend(line.rstrip("\n") for line in lines)
+            with file.open("rb") as lines:
+                for line in lines:
+                    kept.append(line.decode(errors="replace").rstrip("\n"))
+                    end += len(line)
         except FileNotFoundError:
             continue
-    return list(kept)
+    return list(kept), end
 
 
-def follow(path: Path) -> Iterator[str]:
-    """Lines as they are written from now on, over turns of the file; for ever."""
+def follow(path: Path, begin: int) -> Iterator[str]:
+    """Lines from byte `begin` of the file on as they are written, over its turns; for ever."""
     file = None
     try:
         while True:
             if file is None and path.exists():
                 file = path.open(encoding="utf-8", errors="replace")
-                file.seek(0, os.SEEK_END)
+                file.seek(begin)
             line = file.readline() if file is not None else ""
             if line:
                 yield line.rstrip("\n")

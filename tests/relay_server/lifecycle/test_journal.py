@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from relay_server.lifecycle.journal import LOG, follow, last_lines, log_to
+from relay_server.lifecycle.journal import LOG, end_of, follow, last_lines, log_to
 
 
 @pytest.fixture
@@ -61,6 +61,9 @@ def test_who_follows_gets_what_comes_and_loses_nothing_at_a_turn(
             LOG.info(word)
 
     monkeypatch.setattr("relay_server.lifecycle.journal.time.sleep", write)
-    lines = follow(log)
-    assert [next(lines).split()[-1] for _ in range(4)] == ["a", "b", "turned", "c"]
+    seen, end = end_of(log, 5)
+    LOG.info("meanwhile")
+    lines = follow(log, end)
+    told = [next(lines).split()[-1] for _ in range(5)]
+    assert [seen[0].split()[-1], *told] == ["before", "meanwhile", "a", "b", "turned", "c"]
     lines.close()
