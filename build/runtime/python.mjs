@@ -9,7 +9,7 @@ import { CACHE, HERE, MODULES, ROOT } from './paths.mjs';
 import { wheels } from './wheels.mjs';
 
 /** Modules that a tab never runs: other worlds' hosts, and what they share. */
-const OTHER_HOSTS = /^pyodide_node\/hosts\/(native|simulated|crypto|steps)(\.py$|\/)/;
+const OTHER_HOSTS = /^pyodide_node\/hosts\/(native|simulated|crypto|expansion|steps)(\.py$|\/)/;
 
 let interpreter;
 

@@ -12,9 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
-from build.shards.quantise import BLOCK, Quantised, dequantise
+from build.shards.quantise import BLOCK
 from build.shards.source import Bits
 from pyodide_node.inference.manifest import (
     ALIGN,
@@ -27,7 +25,7 @@ from pyodide_node.inference.manifest import (
     WidenStep,
 )
 
-__all__ = ["Part", "Slot", "expand", "expansion", "integers", "lay_out", "size_of"]
+__all__ = ["Part", "Slot", "expansion", "integers", "lay_out", "size_of"]
 
 Kind = Literal["vector", "packed", "scales", "rows", "columns", "integers"]
 Dtype = Literal["float32", "float16", "uint8", "int8"]
@@ -163,36 +161,6 @@ def integers(slots: Sequence[Slot]) -> tuple[list[Slot], list[ExpandStep]]:
             copied = CopyStep if slot.dtype == "float32" else WidenStep
             steps.append(copied(source=slot.offset, target=here.offset, length=here.length))
     return made, steps
-
-
-def expand(file: bytes, steps: Sequence[ExpandStep]) -> bytes:
-    """Runs the steps: what a node does at load, here in numpy."""
-    out = bytearray(max(step.target + step.length for step in steps))
-    for step in steps:
-        out[step.target : step.target + step.length] = _made(file, step)
-    return bytes(out)
-
-
-def _made(file: bytes, step: ExpandStep) -> bytes:
-    if isinstance(step, CopyStep):
-        return file[step.source : step.source + step.length]
-    if isinstance(step, WidenStep):
-        return np.frombuffer(file, "<f2", step.length // 4, step.source).astype("<f4").tobytes()
-    blocks = step.k // BLOCK
-    four = isinstance(step, DequantiseStep) or getattr(step, "bits", 8) == 4
-    width = BLOCK // 2 if four else BLOCK
-    packed = np.frombuffer(file, np.uint8, step.n * blocks * width, step.source)
-    scales = np.frombuffer(file, "<f2", step.n * blocks, step.scales)
-    matrix = Quantised(packed.reshape(step.n, blocks, width), scales.reshape(step.n, blocks))
-    weights = dequantise(matrix)
-    if isinstance(step, IntegerStep | UnitStep):
-        units = np.abs(weights).max(axis=1) / np.float32(127)
-        if isinstance(step, UnitStep):
-            return bytes(units.astype("<f4").tobytes())
-        divisor = np.where(units == 0, np.float32(1), units)
-        weights = np.rint(weights / divisor[:, None]).astype(np.int8)
-        return np.ascontiguousarray(weights.T).tobytes()
-    return np.ascontiguousarray(weights.T).astype("<f4").tobytes()
 
 
 def _append(slots: list[Slot], name: str, kind: Kind, dtype: Dtype, dims: tuple[int, ...]) -> Slot:

@@ -16,6 +16,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pyodide_node.hosts.expansion import dequantised
+
 Floats = NDArray[np.float32]
 Halves = NDArray[np.float16]
 Bytes = NDArray[np.uint8]
@@ -99,15 +101,7 @@ def quantise(matrix: Floats, bits: Bits = 4) -> Quantised:
 
 def dequantise(matrix: Quantised) -> Floats:
     """The f32[N, K] that a `Quantised` stands for; exact, one multiplication a weight."""
-    if matrix.bits == 8:
-        levels = matrix.packed
-    else:
-        levels = np.empty((*matrix.packed.shape[:2], BLOCK), np.uint8)
-        levels[..., 0::2] = matrix.packed & 15
-        levels[..., 1::2] = matrix.packed >> 4
-    signed = levels.astype(np.float32) - np.float32(1 << matrix.bits - 1)
-    wide = matrix.scales.astype(np.float32)
-    return (signed * wide[..., None]).reshape(matrix.rows, matrix.columns)
+    return dequantised(matrix.packed, matrix.scales)
 
 
 def _round_blocks(blocks: Floats, bits: Bits) -> tuple[Bytes, Halves]:

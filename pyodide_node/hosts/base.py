@@ -49,7 +49,14 @@ Got = Callable[[str, bool], None]
 """Told the sha256 of a piece that has come, and whether it was kept."""
 HostKind = Literal["tab", "native", "simulated"]
 EngineName = Literal[
-    "webgpu", "webgpu-fp16", "wasm", "wasm-int8", "wasm-int4", "onnxruntime", "simulated"
+    "webgpu",
+    "webgpu-fp16",
+    "wasm",
+    "wasm-int8",
+    "wasm-int4",
+    "onnxruntime",
+    "onnxruntime-fp32",
+    "simulated",
 ]
 """Where a node computes and with what: "wasm" expands weights to fp32, exactly; "wasm-int8"
 multiplies 8-bit integers, which changes tokens slightly; "webgpu-fp16" computes in half precision;

@@ -29,6 +29,7 @@ __all__ = [
     "Plan",
     "best_engine",
     "ends_engine",
+    "native_engines",
     "plan",
     "wasm_engines",
 ]
@@ -40,16 +41,26 @@ VARIANTS: Final[dict[EngineName, Variant]] = {
     "wasm-int8": "wasm-int8",
     "wasm-int4": "gpu-fp32",
     "onnxruntime": "gpu-fp32",
+    "onnxruntime-fp32": "wasm-expanded",
     "simulated": "gpu-fp32",
 }
 """The graphs that an engine runs."""
 
-_WORTH: Final[dict[EngineName, float]] = {"wasm-int8": 0.5, "wasm-int4": 0.05}
+_WORTH: Final[dict[EngineName, float]] = {
+    "wasm-int8": 0.5,
+    "wasm-int4": 0.05,
+    "onnxruntime": 0.05,
+}
 """Of a block, 1 elsewhere, where room decides between engines: by speed, and wasm-int8 less than
 that because it is not exact. A position in one block of Llama 8B's width takes about 50 ms on
 "wasm", 75 on "wasm-int8" and 900 on "wasm-int4"."""
 
-_AGAIN: Final[dict[EngineName, float]] = {"wasm": 1.0, "wasm-int8": 0.5, "onnxruntime": 1.0}
+_AGAIN: Final[dict[EngineName, float]] = {
+    "wasm": 1.0,
+    "wasm-int8": 0.5,
+    "onnxruntime": 1.0,
+    "onnxruntime-fp32": 1.0,
+}
 """While it loads, ONNX Runtime lays weights out anew for its kernels: so much of them lies in
 memory twice."""
 
@@ -72,6 +83,10 @@ full one of 131072 would leave no room for blocks; sessions may be longer while 
 UNPACKED: Final = 1 << 27
 """Bytes of fp32 that the head's matrix takes at once where it is unpacked at every use: graphs cut
 it into parts of at most so much."""
+
+
+_COLLECTED: Final = frozenset({"onnxruntime", "onnxruntime-fp32", "simulated"})
+"""Engines of hosts that give memory back at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +183,7 @@ class Footprint:
         """The files, the engine's copy, and what a browser has not collected yet of the pieces
         that they came in."""
         again = int(loaded * _AGAIN.get(self.engine, 0.0))
-        garbage = 0 if self.engine in ("onnxruntime", "simulated") else min(2 * files, _GARBAGE)
+        garbage = 0 if self.engine in _COLLECTED else min(2 * files, _GARBAGE)
         return files + garbage + loaded + again
 
 
@@ -180,6 +195,15 @@ def wasm_engines(manifest: Manifest) -> tuple[EngineName, ...]:
     if manifest.bits <= 8:  # wider weights take as much as they are
         names.append("wasm-int4")
     return tuple(names)
+
+
+def native_engines(manifest: Manifest) -> tuple[EngineName, ...]:
+    """What ONNX Runtime on a CPU can run a model on, fastest first.
+
+    Its kernel for 8-bit weights with float sums is fifty times slower than the one for 4 bits:
+    they are expanded to fp32 as long as they fit.
+    """
+    return ("onnxruntime-fp32", "onnxruntime") if manifest.bits == 8 else ("onnxruntime",)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from pyodide_node.config import ResourceLimits
 from pyodide_node.core import KwaaiNetCore
 from pyodide_node.errors import BudgetExceeded
 from pyodide_node.hosts.native import native_host
-from pyodide_node.inference.footprint import plan
+from pyodide_node.inference.footprint import native_engines, plan
 from pyodide_node.inference.manifest import Manifest
 from relay_server.commands.node_options import NodeOptions, state_directory
 from relay_server.commands.start import prepare
@@ -95,7 +95,7 @@ async def _calibrate(wanted: str, options: NodeOptions) -> dict[str, Any]:
 
 
 def _blocks(manifest: Manifest, memory: int) -> int:
-    return plan(manifest, ["onnxruntime"], "native", memory * MEGABYTE).blocks
+    return plan(manifest, native_engines(manifest), "native", memory * MEGABYTE).blocks
 
 
 def _apply(level: dict[str, int], options: NodeOptions) -> None:

@@ -19,7 +19,7 @@ from build.shards.source import Bits
 from pyodide_node.budget import MEGABYTE, RUNTIME_MEMORY
 from pyodide_node.errors import ConfigError
 from pyodide_node.hosts.base import EngineName, HostKind
-from pyodide_node.inference.footprint import Footprint, Plan, plan, wasm_engines
+from pyodide_node.inference.footprint import Footprint, Plan, native_engines, plan, wasm_engines
 from pyodide_node.inference.manifest import Manifest
 from relay_server.library import Library
 from relay_server.settings import default_models
@@ -174,7 +174,7 @@ def _kind(manifest: Manifest, node: NodeKind) -> tuple[HostKind, Sequence[Engine
         case "wasm":
             return "tab", wasm_engines(manifest)
         case "native":
-            return "native", ("onnxruntime",)
+            return "native", native_engines(manifest)
         case _:
             return "tab", (node,)
 

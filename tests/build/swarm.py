@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from build.shards.layout import expand
 from build.shards.reference import WholeModel, session
+from pyodide_node.hosts.expansion import expand
 from pyodide_node.inference.manifest import Blob, Manifest, Variant
 
 

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from build.shards.layout import expand
+from pyodide_node.hosts.expansion import expand
 from pyodide_node.inference.manifest import (
     CopyStep,
     DequantiseBytesStep,

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from build.shards.layout import expand
 from build.shards.quantise import Floats
 from build.shards.reference import session
+from pyodide_node.hosts.expansion import expand
 from pyodide_node.inference.manifest import Blob, Manifest, Variant
 from tests.wide_model import LLAMA_8B, make_wide_model
 

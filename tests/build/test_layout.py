@@ -9,10 +9,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from build.shards.layout import Part, Slot, expand, expansion, lay_out, size_of
+from build.shards.layout import Part, Slot, expansion, lay_out, size_of
 from build.shards.quantise import Floats, Quantised, dequantise, quantise
 from build.shards.source import Bits, CheckpointError
 from build.shards.weights import contents
+from pyodide_node.hosts.expansion import expand
 from pyodide_node.inference.manifest import ALIGN
 
 DRAW = np.random.default_rng(4)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -11,22 +11,24 @@ from tokenizers import Tokenizer
 from pyodide_node.errors import EngineError
 from pyodide_node.hosts.base import BlobReader, Buffer, Candidates
 from pyodide_node.hosts.bounds import check_ids, check_sampling
+from pyodide_node.hosts.expansion import expand
 from pyodide_node.hosts.steps import floats
-from pyodide_node.inference.manifest import Manifest
+from pyodide_node.inference.manifest import ExpandStep, Manifest, Variant
 
 from .runtime import Runtime
 
 __all__ = ["NativeEnds", "load_ends"]
 
 
-async def load_ends(runtime: Runtime, manifest: Manifest, blob: BlobReader) -> NativeEnds:
-    async def session(kind: str) -> Any:
-        weights, graph = (
-            (manifest.embed, manifest.graph("gpu-fp32", "embed"))
-            if kind == "embed"
-            else (manifest.head, manifest.graph("gpu-fp32", "head"))
-        )
-        files = {f"{kind}.bin": await blob(weights.sha256, weights.bytes)}
+async def load_ends(
+    runtime: Runtime, manifest: Manifest, variant: Variant, blob: BlobReader
+) -> NativeEnds:
+    async def session(kind: Literal["embed", "head"], steps: list[ExpandStep] | None) -> Any:
+        weights, graph = getattr(manifest, kind), manifest.graph(variant, kind)
+        content = await blob(weights.sha256, weights.bytes)
+        if steps:
+            content = await runtime.call(lambda: expand(content, steps))
+        files = {f"{kind}.bin": content}
         return await runtime.session(await blob(graph.sha256, graph.bytes), files)
 
     described: bytes = await blob(manifest.tokenizer.sha256, manifest.tokenizer.bytes)
@@ -34,7 +36,9 @@ async def load_ends(runtime: Runtime, manifest: Manifest, blob: BlobReader) -> N
         tokenizer = Tokenizer.from_str(bytes(described).decode())
     except Exception as error:  # the library raises Exception itself
         raise EngineError(f"the model's tokenizer does not load: {error}") from error
-    embed, head = await session("embed"), await session("head")
+    expansion = manifest.graphs.variants[variant].expand
+    embed = await session("embed", None)
+    head = await session("head", expansion.head if expansion else None)
     return NativeEnds(runtime, manifest, tokenizer, embed, head)
 
 

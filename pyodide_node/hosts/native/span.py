@@ -8,6 +8,7 @@ the cache's capacity from the start; the system gives pages to what has been wri
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,10 @@ import onnxruntime
 from pyodide_node.errors import EngineError
 from pyodide_node.hosts.base import BlobReader, Buffer, Cache
 from pyodide_node.hosts.bounds import check_cache, check_step
+from pyodide_node.hosts.expansion import expand
 from pyodide_node.hosts.sessions import Piece, Sessions
 from pyodide_node.hosts.steps import Floats, floats
-from pyodide_node.inference.manifest import Manifest
+from pyodide_node.inference.manifest import Manifest, Variant
 
 from .runtime import Runtime
 
@@ -28,17 +30,21 @@ __all__ = ["NativeCache", "NativeSpan", "load_span"]
 async def load_span(
     runtime: Runtime,
     manifest: Manifest,
+    variant: Variant,
     pieces: Sequence[tuple[int, int]],
     blob: BlobReader,
 ) -> NativeSpan:
     """`blob` is kept: a split at a new border reads the weights again."""
 
     async def load(first: int, last: int) -> Any:
-        graph = manifest.graph("gpu-fp32", last - first)
-        files = {
-            name: await blob(file.sha256, file.bytes)
-            for name, file in manifest.span_blobs(first, last).items()
-        }
+        graph = manifest.graph(variant, last - first)
+        steps = manifest.graphs.variants[variant].expand
+        files = {}
+        for name, file in manifest.span_blobs(first, last).items():
+            content = await blob(file.sha256, file.bytes)
+            if steps and name != "rope.bin":
+                content = await runtime.call(partial(expand, content, steps.layer))
+            files[name] = content
         return await runtime.session(await blob(graph.sha256, graph.bytes), files)
 
     async def release(session: Any) -> None:
