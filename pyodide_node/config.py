@@ -60,7 +60,7 @@ class NodeConfig:
     """WebSocket URLs, the first that answers is used; none: the node works alone."""
     sources: tuple[str, ...] = ()
     """Base URLs of model folders, each ending in "/", the first first; see
-    inference/catalog.py."""
+    delivery/catalog.py."""
     gateways: tuple[str, ...] = ()
     """IPFS gateways, as https://host: asked for what no source has."""
     publisher: str = ""

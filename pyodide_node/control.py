@@ -14,13 +14,13 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
+from pyodide_node.chat.chat import ChatMessage
 from pyodide_node.chunks import ChunkSender
 from pyodide_node.config import NodeConfig, ResourceLimits
 from pyodide_node.core import KwaaiNetCore
 from pyodide_node.errors import Cancelled, ConfigError, KwaaiNetError, LocalError
 from pyodide_node.hosts.base import Host
 from pyodide_node.inference.asker import Answer
-from pyodide_node.inference.chat import ChatMessage
 from pyodide_node.inference.generation import InferenceRequest
 from pyodide_node.inference.sampling import Sampling
 from pyodide_node.wire.malformed import MALFORMED

@@ -11,19 +11,19 @@ from typing import Any
 from pyodide_node import __version__
 from pyodide_node.budget import MEGABYTE, Budget
 from pyodide_node.config import NodeConfig, ResourceLimits
+from pyodide_node.delivery.catalog import Catalog, Model
+from pyodide_node.delivery.delivery import Delivery
+from pyodide_node.delivery.private import KeyKeeper, unlocking
+from pyodide_node.delivery.sources import SourceKind
+from pyodide_node.delivery.storage import Storage
 from pyodide_node.errors import KwaaiNetError, LocalError
 from pyodide_node.hosts.base import BlobReader, Buffer, Ends, Host
 from pyodide_node.inference.asker import Answer, Asker
-from pyodide_node.inference.catalog import Catalog, Model
-from pyodide_node.inference.delivery import Delivery
 from pyodide_node.inference.generation import Chunk, InferenceRequest
 from pyodide_node.inference.holding import Holding
 from pyodide_node.inference.own_ends import OwnEnds
 from pyodide_node.inference.presence import Presence
-from pyodide_node.inference.private import KeyKeeper, unlocking
 from pyodide_node.inference.serving import Serving
-from pyodide_node.inference.sources import SourceKind
-from pyodide_node.inference.storage import Storage
 from pyodide_node.mesh.mesh import Mesh
 from pyodide_node.mesh.paths import Path
 from pyodide_node.mesh.peer import did_key, peer_id

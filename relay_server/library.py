@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pyodide_node.errors import ConfigError, IntegrityError, KwaaiNetError
-from pyodide_node.inference.manifest import PIECE, Blob, Manifest, decode_manifest
-from pyodide_node.inference.pieces import pieces_of
+from pyodide_node.model.manifest import PIECE, Blob, Manifest, decode_manifest
+from pyodide_node.model.pieces import pieces_of
 
 __all__ = ["Fault", "Library", "plain_name"]
 

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
-from pyodide_node.inference.publisher import Publication
+from pyodide_node.model.publisher import Publication
 from pyodide_node.wire.malformed import MALFORMED
 from relay_server.headers import IMMUTABLE, REVALIDATE, headers_for
 

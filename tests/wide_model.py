@@ -20,7 +20,7 @@ from build.shards.quantise import BLOCK
 from build.shards.reference import WholeModel
 from build.shards.rope import rotary_tables
 from build.shards.source import Shape
-from pyodide_node.inference.manifest import (
+from pyodide_node.model.manifest import (
     FORMAT,
     Blob,
     ExpandStep,
@@ -31,7 +31,7 @@ from pyodide_node.inference.manifest import (
     VariantGraphs,
     encode_manifest,
 )
-from pyodide_node.inference.pieces import describe
+from pyodide_node.model.pieces import describe
 
 __all__ = ["LLAMA_8B", "make_wide_model"]
 

@@ -17,14 +17,14 @@ import msgspec
 from build.bench.row import Row
 from pyodide_node.budget import Budget
 from pyodide_node.config import ResourceLimits
+from pyodide_node.delivery.catalog import Model
+from pyodide_node.delivery.delivery import Delivery
+from pyodide_node.delivery.storage import Storage
 from pyodide_node.hosts.native import native_host
 from pyodide_node.hosts.simulated import simulated_model
-from pyodide_node.inference.catalog import Model
-from pyodide_node.inference.delivery import Delivery
-from pyodide_node.inference.footprint import Footprint
-from pyodide_node.inference.manifest import Manifest, encode_manifest
-from pyodide_node.inference.pieces import describe
-from pyodide_node.inference.storage import Storage
+from pyodide_node.model.footprint import Footprint
+from pyodide_node.model.manifest import Manifest, encode_manifest
+from pyodide_node.model.pieces import describe
 from relay_server.demo.network import DemoNetwork, DemoOptions
 
 __all__ = ["fetch_rows", "swarm_rows"]

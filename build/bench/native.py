@@ -16,7 +16,7 @@ from pyodide_node.core import KwaaiNetCore
 from pyodide_node.hosts.native import UnsplitModel, native_host
 from pyodide_node.inference.asker import Answer
 from pyodide_node.inference.generation import InferenceRequest
-from pyodide_node.inference.manifest import Manifest, decode_manifest
+from pyodide_node.model.manifest import Manifest, decode_manifest
 
 __all__ = ["PROMPT", "native_rows"]
 

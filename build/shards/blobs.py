@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from build.shards.source import CheckpointError
-from pyodide_node.inference.manifest import MAX_BLOB_BYTES, PIECE, Blob
-from pyodide_node.inference.pieces import dag_root
+from pyodide_node.model.manifest import MAX_BLOB_BYTES, PIECE, Blob
+from pyodide_node.model.pieces import dag_root
 
 __all__ = ["BlobWriter", "Blobs", "write_whole"]
 

@@ -28,7 +28,7 @@ from build.shards.weights import (
     layer_parts,
 )
 from pyodide_node.errors import ManifestError
-from pyodide_node.inference.manifest import (
+from pyodide_node.model.manifest import (
     ALIGN,
     FORMAT,
     Blob,

@@ -13,7 +13,7 @@ from typing import Any
 from build.shards.layout import Slot
 from build.shards.protos import node
 from build.shards.quantise import BLOCK
-from pyodide_node.inference.footprint import UNPACKED
+from pyodide_node.model.footprint import UNPACKED
 
 __all__ = ["cut", "join"]
 

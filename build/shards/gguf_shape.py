@@ -8,7 +8,7 @@ from gguf.constants import LlamaFileType
 from build.shards.gguf_header import Header
 from build.shards.rope import RopeFactors
 from build.shards.source import LONGEST_CONTEXT, Architecture, CheckpointError, Shape
-from pyodide_node.inference.manifest import GenerationDefaults
+from pyodide_node.model.manifest import GenerationDefaults
 
 __all__ = ["file_type", "generation_defaults", "shape_of"]
 

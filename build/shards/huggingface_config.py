@@ -10,7 +10,7 @@ from msgspec import Struct
 from build.shards.rope import Llama3Scaling
 from build.shards.small_files import parse_json
 from build.shards.source import ARCHITECTURES, LONGEST_CONTEXT, CheckpointError, Shape
-from pyodide_node.inference.manifest import GenerationDefaults
+from pyodide_node.model.manifest import GenerationDefaults
 
 __all__ = ["Config", "generation_defaults", "read_config", "shape_of", "token_ids"]
 

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from build.shards.small_files import parse_json, read_small
 from build.shards.source import CheckpointError
-from pyodide_node.inference.manifest import Chat
+from pyodide_node.model.manifest import Chat
 
 __all__ = ["TokenizerConfig", "chat_of", "read_tokenizer_config"]
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 from build.shards.quantise import BLOCK
 from build.shards.source import Bits
-from pyodide_node.inference.manifest import (
+from pyodide_node.model.manifest import (
     ALIGN,
     CopyStep,
     DequantiseBytesStep,

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from build.shards.blobs import Blobs, write_whole
-from pyodide_node.inference.manifest import Blob
+from pyodide_node.model.manifest import Blob
 
 __all__ = ["Ledger"]
 

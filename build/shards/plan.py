@@ -10,7 +10,7 @@ from build.shards.huggingface import config_shape
 from build.shards.layout import expansion, integers, lay_out, size_of
 from build.shards.source import Bits, CheckpointError, Shape, open_source
 from build.shards.weights import check_blocks, embed_parts, ends_bits, head_parts, layer_parts
-from pyodide_node.inference.manifest import (
+from pyodide_node.model.manifest import (
     ALIGN,
     FORMAT,
     Blob,

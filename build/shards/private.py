@@ -11,8 +11,8 @@ import msgspec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from pyodide_node.errors import ManifestError
-from pyodide_node.inference.locked import SEGMENT, file_numbers, key_check, segment_nonce
-from pyodide_node.inference.manifest import (
+from pyodide_node.model.locked import SEGMENT, file_numbers, key_check, segment_nonce
+from pyodide_node.model.manifest import (
     PIECE,
     Blob,
     Manifest,
@@ -20,7 +20,7 @@ from pyodide_node.inference.manifest import (
     decode_manifest,
     encode_manifest,
 )
-from pyodide_node.inference.pieces import dag_root
+from pyodide_node.model.pieces import dag_root
 
 __all__ = ["lock"]
 

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 
 from build.shards.blobs import Blobs
 from build.shards.source import CheckpointError, Source
-from pyodide_node.inference.manifest import REFERENCE_IDS, Blob, Manifest, Reference
+from pyodide_node.model.manifest import REFERENCE_IDS, Blob, Manifest, Reference
 
 __all__ = ["PROMPTS", "WholeModel", "find_reference", "first_ids", "session"]
 

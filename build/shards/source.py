@@ -12,7 +12,7 @@ import numpy as np
 from build.shards.quantise import BLOCK, Floats, Quantised
 from build.shards.rope import RopeScaling
 from pyodide_node.errors import RemoteError
-from pyodide_node.inference.manifest import MAX_BLOCKS, Chat, GenerationDefaults
+from pyodide_node.model.manifest import MAX_BLOCKS, Chat, GenerationDefaults
 
 __all__ = [
     "ARCHITECTURES",

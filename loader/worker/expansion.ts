@@ -6,7 +6,7 @@
  * there more in JavaScript than the file as it came and one fp32 tensor of it.
  */
 
-/** See pyodide_node/inference/manifest.py, which has checked that they stay within the file. */
+/** See pyodide_node/model/manifest.py, which has checked that they stay within the file. */
 export type ExpandStep =
   | { kind: 'copy'; source: number; target: number; length: number }
   | { kind: 'f16'; source: number; target: number; length: number }

@@ -1,6 +1,6 @@
 /**
  * Files of private models: AES-256-GCM, one segment a piece of 1 MiB, its tag included. The format
- * is that of pyodide_node/inference/locked.py.
+ * is that of pyodide_node/model/locked.py.
  */
 
 import { NodeError } from './errors';

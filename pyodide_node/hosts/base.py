@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
-    from pyodide_node.inference.manifest import Manifest
+    from pyodide_node.model.manifest import Manifest
 
 __all__ = [
     "Agreement",
@@ -113,7 +113,7 @@ class Keys(Protocol):
     async def agreement(self) -> Agreement: ...
 
     async def unlock(self, key: bytes, file: int, blob: Any) -> Any:
-        """The plain content of file number `file` of a private model (inference/private.py).
+        """The plain content of file number `file` of a private model (delivery/private.py).
 
         `blob` and the result are as in `Store.load`. Raises SealError.
         """
@@ -196,7 +196,7 @@ class Transport(Protocol):
 class Store(Protocol):
     """Pieces by hash, and small values by name. Without storage it keeps things in memory.
 
-    A piece is a file, or what one hash covers of it (see inference/pieces.py). What may not or
+    A piece is a file, or what one hash covers of it (see model/pieces.py). What may not or
     cannot be kept waits in memory until it is joined or dropped: it is *loose*.
     """
 
@@ -323,7 +323,7 @@ class Engine(Protocol):
         """Be one of `names` for the blocks loaded from now on."""
 
     async def load_span(self, manifest: Manifest, first: int, last: int, blob: BlobReader) -> Span:
-        """Load piece by piece, as inference/footprint.py says. Raises EngineError, or what `blob`
+        """Load piece by piece, as model/footprint.py says. Raises EngineError, or what `blob`
         raises."""
 
     async def load_ends(

@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from pyodide_node.errors import SealError
 from pyodide_node.hosts.base import Agreement, Buffer, Cipher
-from pyodide_node.inference.locked import segment_nonce
-from pyodide_node.inference.manifest import PIECE
+from pyodide_node.model.locked import segment_nonce
+from pyodide_node.model.manifest import PIECE
 
 __all__ = ["SoftwareAgreement", "SoftwareCipher", "SoftwareKeys"]
 

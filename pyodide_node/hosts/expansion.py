@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyodide_node.hosts.steps import Floats
-from pyodide_node.inference.manifest import (
+from pyodide_node.model.manifest import (
     BLOCK_SIZE,
     CopyStep,
     DequantiseStep,

@@ -13,18 +13,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pyodide_node.budget import Budget
+from pyodide_node.chat.chat import Conversation
+from pyodide_node.delivery.catalog import Model
 from pyodide_node.errors import ConfigError, NoRoute, StageFailed, Unreachable
 from pyodide_node.hosts.base import Buffer, Ends, Host
-from pyodide_node.inference.catalog import Model
-from pyodide_node.inference.chat import Conversation
 from pyodide_node.inference.generation import Chunk, FinishReason, Generation, InferenceRequest
 from pyodide_node.inference.holding import Holding
-from pyodide_node.inference.manifest import Manifest
 from pyodide_node.inference.route import Hop, Offer, find_route
 from pyodide_node.inference.sampling import Sampling, first_k, pick
 from pyodide_node.inference.session import HopReport, Session
 from pyodide_node.mesh.mesh import Mesh
 from pyodide_node.mesh.peer import peer_id
+from pyodide_node.model.manifest import Manifest
 from pyodide_node.wire import limits
 from pyodide_node.wire.messages import Message
 

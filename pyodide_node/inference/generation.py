@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pyodide_node.chat.chat import ChatMessage
 from pyodide_node.errors import ConfigError
-from pyodide_node.inference.chat import ChatMessage
 from pyodide_node.inference.sampling import Sampling
 
 __all__ = ["Chunk", "FinishReason", "Generation", "InferenceRequest"]

@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from pyodide_node.budget import MEGABYTE, Budget, Reservation
+from pyodide_node.delivery.catalog import Model
 from pyodide_node.errors import KwaaiNetError
 from pyodide_node.hosts.base import BlobReader, Host, Span
-from pyodide_node.inference.catalog import Model
-from pyodide_node.inference.footprint import Footprint, best_engine
 from pyodide_node.inference.route import Offer
+from pyodide_node.model.footprint import Footprint, best_engine
 
 __all__ = ["Holding"]
 

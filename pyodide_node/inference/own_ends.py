@@ -7,8 +7,8 @@ import asyncio
 from pyodide_node.budget import MEGABYTE, Budget, Reservation
 from pyodide_node.errors import BudgetExceeded
 from pyodide_node.hosts.base import BlobReader, Ends, EngineName, Host
-from pyodide_node.inference.footprint import Footprint, ends_engine
-from pyodide_node.inference.manifest import Manifest
+from pyodide_node.model.footprint import Footprint, ends_engine
+from pyodide_node.model.manifest import Manifest
 
 __all__ = ["OwnEnds"]
 

@@ -9,10 +9,10 @@ import random
 from collections.abc import Callable
 
 from pyodide_node.config import NodeConfig
+from pyodide_node.delivery.catalog import Model
+from pyodide_node.delivery.delivery import Delivery
 from pyodide_node.errors import KwaaiNetError
 from pyodide_node.hosts.base import Host
-from pyodide_node.inference.catalog import Model
-from pyodide_node.inference.delivery import Delivery
 from pyodide_node.inference.holding import Holding
 from pyodide_node.inference.placement import Served, choose_span, should_move
 from pyodide_node.inference.serving import Serving

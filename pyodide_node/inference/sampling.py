@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from pyodide_node.errors import ConfigError
 from pyodide_node.hosts.base import Candidates
-from pyodide_node.inference.manifest import GenerationDefaults
+from pyodide_node.model.manifest import GenerationDefaults
 
 __all__ = ["FIRST_CANDIDATES", "Sampling", "first_k", "pick"]
 

@@ -11,6 +11,7 @@ import contextlib
 from dataclasses import dataclass
 
 from pyodide_node.budget import Budget
+from pyodide_node.delivery.catalog import Model
 from pyodide_node.errors import (
     BudgetExceeded,
     KwaaiNetError,
@@ -19,7 +20,6 @@ from pyodide_node.errors import (
     Unreachable,
 )
 from pyodide_node.hosts.base import Buffer, Host, Span
-from pyodide_node.inference.catalog import Model
 from pyodide_node.inference.holding import Holding
 from pyodide_node.inference.stage import Stage, StageSession, Work
 from pyodide_node.mesh.mesh import Mesh

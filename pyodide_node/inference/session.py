@@ -15,11 +15,11 @@ from dataclasses import dataclass
 
 from pyodide_node.errors import ProtocolError, StageFailed, Unreachable
 from pyodide_node.hosts.base import Buffer, Host
-from pyodide_node.inference.manifest import Manifest
 from pyodide_node.inference.route import Hop
 from pyodide_node.mesh.mesh import Mesh
 from pyodide_node.mesh.paths import Path
 from pyodide_node.mesh.peer import short
+from pyodide_node.model.manifest import Manifest
 from pyodide_node.wire.messages import (
     CloseSession,
     Message,

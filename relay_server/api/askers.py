@@ -20,7 +20,7 @@ from pyodide_node.core import KwaaiNetCore
 from pyodide_node.errors import ConfigError
 from pyodide_node.hosts.native import native_host
 from pyodide_node.inference.generation import InferenceRequest
-from pyodide_node.inference.manifest import GenerationDefaults
+from pyodide_node.model.manifest import GenerationDefaults
 from relay_server.api.loop_thread import LoopThread
 from relay_server.api.running import Running
 from relay_server.settings import RelaySettings

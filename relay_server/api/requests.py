@@ -13,10 +13,10 @@ from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from pyodide_node.inference.chat import ChatMessage
+from pyodide_node.chat.chat import ChatMessage
 from pyodide_node.inference.generation import InferenceRequest
-from pyodide_node.inference.manifest import GenerationDefaults
 from pyodide_node.inference.sampling import Sampling
+from pyodide_node.model.manifest import GenerationDefaults
 from pyodide_node.wire.malformed import MALFORMED
 from relay_server.api.errors import ApiError
 

@@ -11,13 +11,13 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
+from pyodide_node.chat.chat import ChatMessage
 from pyodide_node.core import KwaaiNetCore
 from pyodide_node.hosts.native import native_host
 from pyodide_node.inference.asker import Answer
-from pyodide_node.inference.chat import ChatMessage
 from pyodide_node.inference.generation import InferenceRequest
-from pyodide_node.inference.manifest import GenerationDefaults
 from pyodide_node.inference.sampling import Sampling
+from pyodide_node.model.manifest import GenerationDefaults
 from relay_server.commands.node_options import NodeOptions, state_directory
 
 __all__ = ["generate"]

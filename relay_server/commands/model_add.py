@@ -16,8 +16,8 @@ from build.shards.builder import build
 from build.shards.source import Bits, CheckpointError, Source, open_source
 from pyodide_node.errors import ConfigError
 from pyodide_node.hosts.native.keys import load_keys
-from pyodide_node.inference.manifest import Manifest
-from pyodide_node.inference.publisher import sign_manifest
+from pyodide_node.model.manifest import Manifest
+from pyodide_node.model.publisher import sign_manifest
 from relay_server.commands.bytes_bar import bytes_bar
 from relay_server.commands.node_options import state_directory
 from relay_server.commands.private import lock_model

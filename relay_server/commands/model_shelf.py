@@ -14,8 +14,8 @@ from rich.prompt import Confirm
 from rich.table import Table
 
 from pyodide_node.errors import ConfigError, KwaaiNetError
-from pyodide_node.inference.manifest import Manifest
-from pyodide_node.inference.pieces import cid
+from pyodide_node.model.manifest import Manifest
+from pyodide_node.model.pieces import cid
 from relay_server.commands.bytes_bar import bytes_bar
 from relay_server.library import Library
 from relay_server.settings import default_models

@@ -19,8 +19,8 @@ from build.shards.source import Bits
 from pyodide_node.budget import MEGABYTE, RUNTIME_MEMORY
 from pyodide_node.errors import ConfigError
 from pyodide_node.hosts.base import EngineName, HostKind
-from pyodide_node.inference.footprint import Footprint, Plan, native_engines, plan, wasm_engines
-from pyodide_node.inference.manifest import Manifest
+from pyodide_node.model.footprint import Footprint, Plan, native_engines, plan, wasm_engines
+from pyodide_node.model.manifest import Manifest
 from relay_server.library import Library
 from relay_server.settings import default_models
 

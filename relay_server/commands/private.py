@@ -19,18 +19,18 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from build.shards.private import Progress, lock
-from pyodide_node.errors import ConfigError, ProtocolError
-from pyodide_node.hosts.native import native_host
-from pyodide_node.inference.locked import KEY_BYTES
-from pyodide_node.inference.manifest import Manifest, decode_manifest
-from pyodide_node.inference.private import (
+from pyodide_node.delivery.private import (
     Grant,
     decode_grants,
     encode_grants,
     grants_name,
     key_name,
 )
+from pyodide_node.errors import ConfigError, ProtocolError
+from pyodide_node.hosts.native import native_host
 from pyodide_node.mesh.peer import did_key, key_of_did, public_key_of
+from pyodide_node.model.locked import KEY_BYTES
+from pyodide_node.model.manifest import Manifest, decode_manifest
 from relay_server.commands.node_options import state_directory
 from relay_server.settings import default_models
 

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
 from pyodide_node.errors import LocalError
-from pyodide_node.inference.manifest import Manifest, decode_manifest
+from pyodide_node.model.manifest import Manifest, decode_manifest
 from relay_server.demo.browsers import SOFTWARE_WEBGPU, profile
 from relay_server.demo.site import ExampleSite, default_examples
 from relay_server.demo.visitor import Visitor

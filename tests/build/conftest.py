@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from build.shards.builder import build
 from build.shards.huggingface import Checkpoint
-from pyodide_node.inference.manifest import Manifest, decode_manifest
+from pyodide_node.model.manifest import Manifest, decode_manifest
 
 HIDDEN, INTER, HEADS, KV, HEAD_DIM, BLOCKS = 64, 96, 4, 2, 16, 8
 

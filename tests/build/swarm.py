@@ -11,7 +11,7 @@ import numpy as np
 
 from build.shards.reference import WholeModel, session
 from pyodide_node.hosts.expansion import expand
-from pyodide_node.inference.manifest import Blob, Manifest, Variant
+from pyodide_node.model.manifest import Blob, Manifest, Variant
 
 
 class Shards:

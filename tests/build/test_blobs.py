@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from build.shards.blobs import Blobs, BlobWriter
 from build.shards.ledger import Ledger
 from build.shards.source import CheckpointError
-from pyodide_node.inference.manifest import PIECE
-from pyodide_node.inference.pieces import describe
+from pyodide_node.model.manifest import PIECE
+from pyodide_node.model.pieces import describe
 
 
 @given(st.lists(st.integers(0, PIECE + 3), max_size=5))

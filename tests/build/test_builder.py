@@ -12,7 +12,7 @@ from build.shards.__main__ import main
 from build.shards.builder import build
 from build.shards.huggingface import Checkpoint
 from build.shards.source import CheckpointError
-from pyodide_node.inference.manifest import decode_manifest
+from pyodide_node.model.manifest import decode_manifest
 from tests.build.conftest import write_checkpoint
 
 

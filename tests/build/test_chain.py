@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from build.shards.huggingface import Checkpoint
-from pyodide_node.inference.manifest import Manifest, Variant
+from pyodide_node.model.manifest import Manifest, Variant
 from tests.build.oracle import Oracle, rounded
 from tests.build.swarm import Chain, Shards, whole_model
 

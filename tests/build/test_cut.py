@@ -12,7 +12,7 @@ import pytest
 from build.shards import cut as module
 from build.shards.layout import Slot
 from build.shards.reference import session
-from pyodide_node.inference.manifest import Manifest
+from pyodide_node.model.manifest import Manifest
 from tests.wide_model import LLAMA_8B, make_wide_model
 
 SMALL = replace(

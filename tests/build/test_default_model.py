@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from build.shards.builder import build
 from build.shards.huggingface import Checkpoint
-from pyodide_node.inference.manifest import Manifest
+from pyodide_node.model.manifest import Manifest
 from tests.build.swarm import Chain, Shards
 
 FOLDER = Path(__file__).parents[2] / "build" / "model" / "kwaai-docs"

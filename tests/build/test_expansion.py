@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pyodide_node.hosts.expansion import expand
-from pyodide_node.inference.manifest import (
+from pyodide_node.model.manifest import (
     CopyStep,
     DequantiseBytesStep,
     DequantiseStep,

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 
 from build.shards.builder import build
 from build.shards.source import Bits, open_source
-from pyodide_node.inference.manifest import Manifest
+from pyodide_node.model.manifest import Manifest
 from tests.build.families import ANSWER, FAMILIES, PROMPTS, ask_transformers, golden, write_family
 from tests.build.gguf_files import write_gguf
 from tests.build.swarm import Chain, Shards, whole_model

@@ -17,7 +17,7 @@ from build.shards.gguf_tokenizer import PATTERNS
 from build.shards.quantise import dequantise, quantise
 from build.shards.rope import rotary_tables
 from build.shards.source import CheckpointError, Source, open_source, tensor_shapes
-from pyodide_node.inference.manifest import GenerationDefaults
+from pyodide_node.model.manifest import GenerationDefaults
 from tests.build.families import FAMILIES, golden, write_family
 from tests.build.gguf_files import quantised, write_gguf
 

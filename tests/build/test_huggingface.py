@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from build.shards.builder import build
 from build.shards.huggingface import Checkpoint
 from build.shards.source import CheckpointError, open_source
-from pyodide_node.inference.manifest import Chat, GenerationDefaults
+from pyodide_node.model.manifest import Chat, GenerationDefaults
 from tests.build.conftest import HIDDEN, write_checkpoint
 
 EMBED, HEAD = "model.embed_tokens.weight", "lm_head.weight"

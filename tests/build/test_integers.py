@@ -11,7 +11,7 @@ import pytest
 from build.shards.quantise import Floats
 from build.shards.reference import session
 from pyodide_node.hosts.expansion import expand
-from pyodide_node.inference.manifest import Blob, Manifest, Variant
+from pyodide_node.model.manifest import Blob, Manifest, Variant
 from tests.wide_model import LLAMA_8B, make_wide_model
 
 SMALL = replace(

@@ -14,7 +14,7 @@ from build.shards.quantise import Floats, Quantised, dequantise, quantise
 from build.shards.source import Bits, CheckpointError
 from build.shards.weights import contents
 from pyodide_node.hosts.expansion import expand
-from pyodide_node.inference.manifest import ALIGN
+from pyodide_node.model.manifest import ALIGN
 
 DRAW = np.random.default_rng(4)
 TENSORS: dict[str, Floats] = {

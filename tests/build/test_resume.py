@@ -12,7 +12,7 @@ from build.shards.builder import build
 from build.shards.huggingface import Checkpoint
 from build.shards.quantise import Floats
 from build.shards.source import CheckpointError
-from pyodide_node.inference.manifest import Manifest
+from pyodide_node.model.manifest import Manifest
 from tests.build.conftest import BLOCKS
 from tests.build.test_blobs import SmallDisk
 

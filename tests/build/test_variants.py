@@ -13,7 +13,7 @@ from build.shards.builder import build
 from build.shards.huggingface import Checkpoint
 from build.shards.source import Bits, CheckpointError, Source
 from build.shards.weights import check_blocks, ends_bits
-from pyodide_node.inference.manifest import Manifest, Variant
+from pyodide_node.model.manifest import Manifest, Variant
 from tests.build.conftest import FAMILIES, write_checkpoint
 from tests.build.oracle import rounded
 from tests.build.swarm import Chain, Shards, whole_model

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pyodide_node.errors import LocalError
-from pyodide_node.inference.manifest import decode_manifest
+from pyodide_node.model.manifest import decode_manifest
 from relay_server.commands.private import grant, lock_model
 from relay_server.demo.network import DemoNetwork, DemoOptions
 from relay_server.demo.report import reference_ids

@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed
 
 from pyodide_node.hosts.base import BlobReader, Buffer, Host
 from pyodide_node.hosts.native import NativeHost, native_host
-from pyodide_node.inference.manifest import decode_manifest
+from pyodide_node.model.manifest import decode_manifest
 from tests.hosts.worlds import RelaySide
 
 FILE_LIMIT = 64 * 1024

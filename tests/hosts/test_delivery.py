@@ -20,14 +20,14 @@ import pytest
 
 from pyodide_node.budget import Budget
 from pyodide_node.config import ResourceLimits
+from pyodide_node.delivery.catalog import Model
+from pyodide_node.delivery.delivery import Delivery
+from pyodide_node.delivery.storage import Storage
 from pyodide_node.errors import IntegrityError, Unreachable
 from pyodide_node.hosts.native import NativeHost, native_host, store
 from pyodide_node.hosts.simulated import simulated_model
-from pyodide_node.inference.catalog import Model
-from pyodide_node.inference.delivery import Delivery
-from pyodide_node.inference.manifest import PIECE, Blob
-from pyodide_node.inference.pieces import describe
-from pyodide_node.inference.storage import Storage
+from pyodide_node.model.manifest import PIECE, Blob
+from pyodide_node.model.pieces import describe
 
 PIECES = 12
 CONTENT = hashlib.shake_256(b"a layer").digest(PIECES * PIECE - 77)

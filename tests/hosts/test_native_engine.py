@@ -9,7 +9,7 @@ import pytest
 
 from pyodide_node.errors import EngineError
 from pyodide_node.hosts.native import NativeEngine, UnsplitModel
-from pyodide_node.inference.manifest import Manifest, decode_manifest
+from pyodide_node.model.manifest import Manifest, decode_manifest
 
 
 class Files:

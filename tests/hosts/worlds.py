@@ -17,7 +17,7 @@ import pytest
 
 from pyodide_node.hosts.base import BlobReader, Buffer, Host
 from pyodide_node.hosts.simulated import run_virtual
-from pyodide_node.inference.manifest import Manifest
+from pyodide_node.model.manifest import Manifest
 
 __all__ = ["TIMEOUT", "RelaySide", "World", "conforms", "run_native"]
 

@@ -9,6 +9,9 @@ import pytest
 
 from pyodide_node.budget import MEGABYTE, Budget
 from pyodide_node.config import ResourceLimits
+from pyodide_node.delivery.catalog import Model
+from pyodide_node.delivery.delivery import Delivery
+from pyodide_node.delivery.storage import Storage
 from pyodide_node.errors import BudgetExceeded, EngineError
 from pyodide_node.hosts.base import EngineName
 from pyodide_node.hosts.simulated import (
@@ -20,12 +23,9 @@ from pyodide_node.hosts.simulated import (
     simulated_model,
     virtual,
 )
-from pyodide_node.inference.catalog import Model
-from pyodide_node.inference.delivery import Delivery
-from pyodide_node.inference.footprint import Footprint
 from pyodide_node.inference.holding import Holding
-from pyodide_node.inference.manifest import CopyStep, Manifest
-from pyodide_node.inference.storage import Storage
+from pyodide_node.model.footprint import Footprint
+from pyodide_node.model.manifest import CopyStep, Manifest
 
 FOLDER = "https://cdn.test/model/blobs/"
 BLOCKS = 4

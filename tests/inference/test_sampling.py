@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from pyodide_node.errors import ConfigError
 from pyodide_node.hosts.base import Candidates
 from pyodide_node.inference import sampling as module
-from pyodide_node.inference.manifest import GenerationDefaults
 from pyodide_node.inference.sampling import FIRST_CANDIDATES, Sampling, first_k, pick
+from pyodide_node.model.manifest import GenerationDefaults
 
 Doubles = NDArray[np.float64]
 

@@ -15,13 +15,13 @@ import pytest
 
 from pyodide_node.budget import Budget
 from pyodide_node.config import ResourceLimits
+from pyodide_node.delivery.catalog import Model
+from pyodide_node.delivery.delivery import Delivery
+from pyodide_node.delivery.storage import Storage
 from pyodide_node.errors import IntegrityError, Unreachable
 from pyodide_node.hosts.native import native_host
 from pyodide_node.hosts.simulated import simulated_model
-from pyodide_node.inference.catalog import Model
-from pyodide_node.inference.delivery import Delivery
-from pyodide_node.inference.pieces import cid, describe
-from pyodide_node.inference.storage import Storage
+from pyodide_node.model.pieces import cid, describe
 
 HERE = Path(__file__).parent
 CONTENT = hashlib.shake_256(b"a layer on IPFS").digest(5_000_000)

@@ -11,7 +11,7 @@ from pyodide_node.config import NodeConfig
 from pyodide_node.control import config_of
 from pyodide_node.errors import ConfigError
 from pyodide_node.hosts.simulated import virtual
-from pyodide_node.inference.manifest import Chat, GenerationDefaults
+from pyodide_node.model.manifest import Chat, GenerationDefaults
 from tests.sim.swarm import PROMPT
 
 from .world import page

@@ -11,7 +11,7 @@ from typing import Any
 
 from pyodide_node.config import NodeConfig, ResourceLimits
 from pyodide_node.control import Control
-from pyodide_node.inference.manifest import Chat, GenerationDefaults
+from pyodide_node.model.manifest import Chat, GenerationDefaults
 from tests.sim.swarm import SOURCE, Swarm, swarm
 
 __all__ = ["Page", "page"]

@@ -16,7 +16,7 @@ from build.shards.builder import Built
 from build.shards.builder import build as real_build
 from build.shards.source import CheckpointError, Source
 from pyodide_node.errors import ConfigError, ManifestError
-from pyodide_node.inference.manifest import Manifest, decode_manifest
+from pyodide_node.model.manifest import Manifest, decode_manifest
 from relay_server import Relay, RelaySettings
 from relay_server.commands.model_add import add
 from relay_server.commands.model_shelf import list_models, remove, show, verify

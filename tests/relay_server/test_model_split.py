@@ -11,8 +11,8 @@ import pytest
 from build.shards.plan import plan_checkpoint
 from pyodide_node.budget import MEGABYTE, RUNTIME_MEMORY
 from pyodide_node.errors import ConfigError
-from pyodide_node.inference.footprint import Footprint, plan
-from pyodide_node.inference.manifest import Manifest
+from pyodide_node.model.footprint import Footprint, plan
+from pyodide_node.model.manifest import Manifest
 from relay_server.commands.model_add import add
 from relay_server.commands.model_split import split
 from tests.build.families import write_family

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pyodide_node.errors import ConfigError
-from pyodide_node.inference.publisher import sign_manifest
+from pyodide_node.model.publisher import sign_manifest
 from relay_server import Relay, RelaySettings
 from tests.relay_server.http import get
 from tests.wire.keys import keys_of

@@ -10,9 +10,9 @@ import pytest
 
 from pyodide_node.errors import ConfigError
 from pyodide_node.hosts.native.keys import load_keys
-from pyodide_node.inference.locked import file_numbers
-from pyodide_node.inference.manifest import Manifest
 from pyodide_node.mesh.peer import did_key, peer_id
+from pyodide_node.model.locked import file_numbers
+from pyodide_node.model.manifest import Manifest
 from relay_server.commands.private import grant, grants, lock_model, revoke
 from relay_server.settings import default_models
 

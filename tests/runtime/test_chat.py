@@ -6,9 +6,9 @@ import msgspec
 import pytest
 from tokenizers import Tokenizer
 
-from pyodide_node.inference.chat import Conversation
-from tests.inference.templates import TEMPLATES
-from tests.inference.test_chat import ASKED, WALL
+from pyodide_node.chat.chat import Conversation
+from tests.chat.templates import TEMPLATES
+from tests.chat.test_chat import ASKED, WALL
 from tests.runtime.conftest import InTab
 from tests.tokenizers.families import FAMILIES, described
 from tests.tokenizers.scripts import AWKWARD, SENTENCES

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pyodide_node.hosts.native.engine import NativeEngine
-from pyodide_node.inference.manifest import Manifest, decode_manifest
+from pyodide_node.model.manifest import Manifest, decode_manifest
 from tests.runtime.conftest import InTab
 from tests.runtime.server import Site
 

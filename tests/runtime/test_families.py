@@ -12,7 +12,7 @@ import pytest
 from build.shards.builder import build
 from build.shards.source import open_source
 from pyodide_node.hosts.native import UnsplitModel
-from pyodide_node.inference.manifest import decode_manifest
+from pyodide_node.model.manifest import decode_manifest
 from tests.build.families import FAMILIES, golden, write_family
 from tests.runtime.conftest import InTab
 from tests.runtime.server import Site

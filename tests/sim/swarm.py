@@ -24,7 +24,7 @@ from pyodide_node.hosts.simulated.clock import SimulatedClock
 from pyodide_node.hosts.simulated.relay import RelayConnection
 from pyodide_node.inference.asker import Answer
 from pyodide_node.inference.generation import InferenceRequest
-from pyodide_node.inference.manifest import Chat, GenerationDefaults
+from pyodide_node.model.manifest import Chat, GenerationDefaults
 from relay_server.hub import Hub
 from relay_server.settings import RelaySettings
 

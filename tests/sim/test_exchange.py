@@ -10,8 +10,8 @@ import pytest
 
 from pyodide_node.config import ResourceLimits
 from pyodide_node.core import KwaaiNetCore
+from pyodide_node.delivery.parts import Parts
 from pyodide_node.hosts.simulated import simulated_model, virtual
-from pyodide_node.inference.parts import Parts
 from pyodide_node.mesh.mesh import Mesh
 from pyodide_node.wire.messages import (
     Message,

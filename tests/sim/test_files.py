@@ -9,8 +9,8 @@ import pytest
 from pyodide_node.config import ResourceLimits
 from pyodide_node.errors import IntegrityError, ManifestError, StoreError, Unreachable
 from pyodide_node.hosts.simulated import virtual
-from pyodide_node.inference.publisher import sign_manifest
 from pyodide_node.mesh.peer import did_key
+from pyodide_node.model.publisher import sign_manifest
 from tests.wire.keys import keys_of
 
 from .swarm import SOURCE, Swarm, ask, swarm

@@ -10,11 +10,11 @@ import msgspec
 import pytest
 
 from build.shards.private import lock
+from pyodide_node.delivery.private import Grant, encode_grants, grants_name, key_name
 from pyodide_node.errors import NotGranted, SealError, Unreachable
 from pyodide_node.hosts.simulated import virtual
-from pyodide_node.inference.locked import KEY_BYTES
-from pyodide_node.inference.manifest import Manifest, encode_manifest
-from pyodide_node.inference.private import Grant, encode_grants, grants_name, key_name
+from pyodide_node.model.locked import KEY_BYTES
+from pyodide_node.model.manifest import Manifest, encode_manifest
 
 from .swarm import SOURCE, Swarm, ask, swarm
 

@@ -11,7 +11,7 @@ from pyodide.ffi import to_js
 from pyodide_node.errors import EngineError
 from pyodide_node.hosts.base import Buffer, Candidates
 from pyodide_node.hosts.bounds import check_ids, check_sampling
-from pyodide_node.inference.manifest import Manifest
+from pyodide_node.model.manifest import Manifest
 
 from .errors import awaited, translated
 

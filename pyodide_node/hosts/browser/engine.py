@@ -11,8 +11,8 @@ from pyodide_node.config import EnginePreference
 from pyodide_node.errors import ConfigError, EngineError
 from pyodide_node.hosts.base import BlobReader, EngineName
 from pyodide_node.hosts.sessions import Sessions
-from pyodide_node.inference.footprint import VARIANTS, Footprint, wasm_engines
-from pyodide_node.inference.manifest import Blob, Manifest
+from pyodide_node.model.footprint import VARIANTS, Footprint, wasm_engines
+from pyodide_node.model.manifest import Blob, Manifest
 
 from .ends import BrowserEnds
 from .errors import awaited

@@ -10,7 +10,7 @@ from pyodide_node.errors import EngineError
 from pyodide_node.hosts.base import Buffer, Cache
 from pyodide_node.hosts.bounds import check_cache, check_step
 from pyodide_node.hosts.sessions import Piece, Sessions
-from pyodide_node.inference.manifest import Manifest
+from pyodide_node.model.manifest import Manifest
 
 from .errors import awaited, translated
 

@@ -13,7 +13,7 @@ from pyodide_node.hosts.base import BlobReader, Buffer, Candidates
 from pyodide_node.hosts.bounds import check_ids, check_sampling
 from pyodide_node.hosts.expansion import expand
 from pyodide_node.hosts.steps import floats
-from pyodide_node.inference.manifest import ExpandStep, Manifest, Variant
+from pyodide_node.model.manifest import ExpandStep, Manifest, Variant
 
 from .runtime import Runtime
 

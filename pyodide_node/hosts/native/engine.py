@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pyodide_node.errors import EngineError
 from pyodide_node.hosts.base import BlobReader, EngineName
-from pyodide_node.inference.footprint import VARIANTS, Footprint, native_engines
-from pyodide_node.inference.manifest import Manifest
+from pyodide_node.model.footprint import VARIANTS, Footprint, native_engines
+from pyodide_node.model.manifest import Manifest
 
 from .ends import NativeEnds, load_ends
 from .runtime import Runtime

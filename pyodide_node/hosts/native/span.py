@@ -20,7 +20,7 @@ from pyodide_node.hosts.bounds import check_cache, check_step
 from pyodide_node.hosts.expansion import expand
 from pyodide_node.hosts.sessions import Piece, Sessions
 from pyodide_node.hosts.steps import Floats, floats
-from pyodide_node.inference.manifest import Manifest, Variant
+from pyodide_node.model.manifest import Manifest, Variant
 
 from .runtime import Runtime
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from pyodide_node.errors import EngineError
 from pyodide_node.hosts.base import BlobReader
-from pyodide_node.inference.manifest import Manifest
+from pyodide_node.model.manifest import Manifest
 
 from .runtime import open_session
 

@@ -13,7 +13,7 @@ from pyodide_node.errors import EngineError
 from pyodide_node.hosts.base import BlobReader, Buffer, Cache, Candidates, EngineName
 from pyodide_node.hosts.bounds import check_cache, check_ids, check_sampling, check_step
 from pyodide_node.hosts.steps import Floats, floats
-from pyodide_node.inference.manifest import Blob, Manifest
+from pyodide_node.model.manifest import Blob, Manifest
 
 from .model import BOS, BOS_TEXT, EOS, EOS_TEXT
 from .network import SimulatedNetwork

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from pyodide_node.hosts.steps import Floats
-from pyodide_node.inference.manifest import (
+from pyodide_node.model.manifest import (
     FORMAT,
     REFERENCE_IDS,
     Blob,
@@ -25,7 +25,7 @@ from pyodide_node.inference.manifest import (
     decode_manifest,
     encode_manifest,
 )
-from pyodide_node.inference.pieces import describe
+from pyodide_node.model.pieces import describe
 
 from .transformer import HEAD_DIM, Block, block_shape
 

@@ -15,7 +15,7 @@ import pytest
 from openai import AsyncStream
 from openai.types import Completion
 
-from pyodide_node.inference.manifest import decode_manifest, encode_manifest
+from pyodide_node.model.manifest import decode_manifest, encode_manifest
 from relay_server.settings import default_models
 from tests.relay_server.api.world import MODEL, PROMPT, Place, eventually, place
 from tests.relay_server.test_relay import self_signed

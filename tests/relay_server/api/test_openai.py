@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 
 from pyodide_node.control import Control
 from pyodide_node.hosts.native import native_host
-from pyodide_node.inference.manifest import decode_manifest
+from pyodide_node.model.manifest import decode_manifest
 from relay_server.api.running import Running
 from relay_server.settings import default_models
 from tests.relay_server.api.world import MODEL, PROMPT, Place, eventually

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyodide_node.chat.chat import ChatMessage
 from pyodide_node.errors import ConfigError
-from pyodide_node.inference.chat import ChatMessage
-from pyodide_node.inference.manifest import GenerationDefaults
+from pyodide_node.model.manifest import GenerationDefaults
 from relay_server.api.errors import ApiError, api_error
 from relay_server.api.requests import ChatRequest, CompletionRequest, decode_request
 

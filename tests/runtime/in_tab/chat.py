@@ -7,10 +7,10 @@ import sys
 import time
 from typing import Any
 
+from pyodide_node.chat.chat import ChatMessage, Conversation
 from pyodide_node.errors import KwaaiNetError
 from pyodide_node.hosts.browser.ends import BrowserEnds
-from pyodide_node.inference.chat import ChatMessage, Conversation
-from pyodide_node.inference.manifest import Chat
+from pyodide_node.model.manifest import Chat
 
 
 async def main(bridge: Any, argument: str) -> str:
@@ -30,7 +30,7 @@ def templates(bridge: Any, given: dict[str, Any]) -> dict[str, Any]:
 
 def attacks(bridge: Any, given: dict[str, Any]) -> dict[str, Any]:
     """What became of each template, and the longest time that one took."""
-    from pyodide_node.inference.template import BoundedTemplate
+    from pyodide_node.chat.template import BoundedTemplate
 
     ends, longest = [], 0.0
     for source in given["sources"]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pyodide_node.hosts.browser.engine import BrowserEngine
 from pyodide_node.hosts.browser.store import BrowserStore
-from pyodide_node.inference.manifest import decode_manifest
+from pyodide_node.model.manifest import decode_manifest
 
 
 async def main(bridge: Any, argument: str) -> str:

@@ -9,18 +9,18 @@ import js  # noqa: TID251
 
 from pyodide_node.budget import Budget
 from pyodide_node.config import ResourceLimits
+from pyodide_node.delivery.catalog import Model
+from pyodide_node.delivery.delivery import Delivery
+from pyodide_node.delivery.storage import Storage
 from pyodide_node.hosts.base import Host
 from pyodide_node.hosts.browser.clock import BrowserClock
 from pyodide_node.hosts.browser.engine import BrowserEngine
 from pyodide_node.hosts.browser.keys import BrowserKeys
 from pyodide_node.hosts.browser.store import BrowserStore
 from pyodide_node.hosts.browser.transport import BrowserTransport
-from pyodide_node.inference.catalog import Model
-from pyodide_node.inference.delivery import Delivery
 from pyodide_node.inference.holding import Holding
-from pyodide_node.inference.manifest import decode_manifest
 from pyodide_node.inference.own_ends import OwnEnds
-from pyodide_node.inference.storage import Storage
+from pyodide_node.model.manifest import decode_manifest
 
 
 async def main(bridge: Any, argument: str) -> str:

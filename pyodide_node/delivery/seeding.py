@@ -7,10 +7,10 @@ import contextlib
 from collections import OrderedDict, deque
 from collections.abc import Callable
 
+from pyodide_node.delivery.parts import Parts
+from pyodide_node.delivery.storage import Storage
 from pyodide_node.errors import StoreError, Unreachable
 from pyodide_node.hosts.base import Buffer, Host
-from pyodide_node.inference.parts import Parts
-from pyodide_node.inference.storage import Storage
 from pyodide_node.mesh.mesh import Mesh
 from pyodide_node.mesh.paths import Path
 from pyodide_node.wire import limits

@@ -15,10 +15,10 @@ from jinja2 import Template
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from pyodide_node.chat.chat import MAX_CHARACTERS, ChatMessage, Conversation
 from pyodide_node.errors import ConfigError
-from pyodide_node.inference.chat import MAX_CHARACTERS, ChatMessage, Conversation
-from pyodide_node.inference.manifest import Chat
-from tests.inference.templates import LLAMA2, LLAMA3, LLAMA31, MISTRAL, QWEN2, QWEN3, TEMPLATES
+from pyodide_node.model.manifest import Chat
+from tests.chat.templates import LLAMA2, LLAMA3, LLAMA31, MISTRAL, QWEN2, QWEN3, TEMPLATES
 
 WALL = 1721952000.0 + 12 * 3600
 """26 July 2024, wherever the test runs."""

@@ -9,19 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from pyodide_node.delivery.catalog import Model
+from pyodide_node.delivery.haul import Haul
+from pyodide_node.delivery.parts import Part, Parts
+from pyodide_node.delivery.peers import Peers
+from pyodide_node.delivery.seeding import Seeding
+from pyodide_node.delivery.sources import SourceKind, gateway, mirror
+from pyodide_node.delivery.storage import Storage
 from pyodide_node.errors import StoreError
 from pyodide_node.hosts.base import Buffer, Host
-from pyodide_node.inference.catalog import Model
-from pyodide_node.inference.footprint import Footprint
-from pyodide_node.inference.haul import Haul
-from pyodide_node.inference.manifest import Blob
-from pyodide_node.inference.parts import Part, Parts
-from pyodide_node.inference.peers import Peers
-from pyodide_node.inference.seeding import Seeding
-from pyodide_node.inference.sources import SourceKind, gateway, mirror
-from pyodide_node.inference.storage import Storage
 from pyodide_node.mesh.mesh import Mesh
 from pyodide_node.mesh.paths import Path
+from pyodide_node.model.footprint import Footprint
+from pyodide_node.model.manifest import Blob
 from pyodide_node.wire.messages import (
     Message,
     PartRefused,

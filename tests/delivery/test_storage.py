@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from pyodide_node.budget import MEGABYTE, Budget
 from pyodide_node.config import ResourceLimits
+from pyodide_node.delivery.storage import Storage
 from pyodide_node.hosts.simulated import SimulatedNetwork, simulated_host, virtual
-from pyodide_node.inference.storage import Storage
 
 SIZE = MEGABYTE // 2
 

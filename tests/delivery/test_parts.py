@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyodide_node.delivery.parts import Parts, is_set
 from pyodide_node.errors import IntegrityError
 from pyodide_node.hosts.simulated import simulated_model
-from pyodide_node.inference.manifest import PIECE
-from pyodide_node.inference.parts import Parts, is_set
-from pyodide_node.inference.pieces import describe
+from pyodide_node.model.manifest import PIECE
+from pyodide_node.model.pieces import describe
 
 CONTENT = bytes(range(256)) * 10_000
 BLOB, ROOT = describe(CONTENT)

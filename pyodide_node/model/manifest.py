@@ -206,7 +206,7 @@ class GenerationDefaults(Struct, frozen=True, forbid_unknown_fields=True, omit_d
 
 
 class Private(Struct, frozen=True, forbid_unknown_fields=True):
-    """The weight files are locked; see inference/private.py."""
+    """The weight files are locked; see delivery/private.py."""
 
     keepers: Annotated[list[_Sha256], Meta(min_length=1, max_length=8)]
     """Ed25519 public keys, in hex, of the nodes that hand out the key."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyodide_node.inference.manifest import Chat
+from pyodide_node.model.manifest import Chat
 
 __all__ = ["LLAMA2", "LLAMA3", "LLAMA31", "MISTRAL", "QWEN2", "QWEN3", "TEMPLATES"]
 

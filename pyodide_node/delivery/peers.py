@@ -11,9 +11,9 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pyodide_node.delivery.parts import is_set
 from pyodide_node.errors import RemoteError, StageFailed, Unreachable
 from pyodide_node.hosts.base import Buffer, Host
-from pyodide_node.inference.parts import is_set
 from pyodide_node.mesh.mesh import Mesh
 from pyodide_node.wire import limits
 from pyodide_node.wire.messages import (

@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from pyodide_node.budget import RUNTIME_MEMORY
 from pyodide_node.hosts.base import EngineName, HostKind
-from pyodide_node.inference.manifest import (
+from pyodide_node.model.manifest import (
     DequantiseBytesStep,
     DequantiseStep,
     Manifest,

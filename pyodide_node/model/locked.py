@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-from pyodide_node.inference.manifest import PIECE, Manifest
+from pyodide_node.model.manifest import PIECE, Manifest
 
 __all__ = ["KEY_BYTES", "SEGMENT", "TAG", "file_numbers", "key_check", "segment_nonce"]
 

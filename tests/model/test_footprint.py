@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from pyodide_node.budget import MEGABYTE, RUNTIME_MEMORY
 from pyodide_node.hosts.base import EngineName
-from pyodide_node.inference.footprint import SESSION_POSITIONS, Footprint, best_engine, plan
-from pyodide_node.inference.manifest import (
+from pyodide_node.model.footprint import SESSION_POSITIONS, Footprint, best_engine, plan
+from pyodide_node.model.manifest import (
     Blob,
     CopyStep,
     DequantiseStep,

@@ -16,9 +16,9 @@ from jinja2.environment import Template
 from jinja2.ext import Extension, LoopControlExtension
 from jinja2.parser import Parser
 
+from pyodide_node.chat.metering import CALL, TooMuch
+from pyodide_node.chat.sandbox import Sandbox
 from pyodide_node.errors import ConfigError, ManifestError
-from pyodide_node.inference.metering import CALL, TooMuch
-from pyodide_node.inference.sandbox import Sandbox
 
 __all__ = ["BoundedTemplate"]
 

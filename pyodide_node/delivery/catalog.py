@@ -23,8 +23,8 @@ from pyodide_node.errors import (
     UnknownModel,
 )
 from pyodide_node.hosts.base import Keys, Store
-from pyodide_node.inference.manifest import Manifest, decode_manifest
-from pyodide_node.inference.publisher import Publication, check_publisher
+from pyodide_node.model.manifest import Manifest, decode_manifest
+from pyodide_node.model.publisher import Publication, check_publisher
 from pyodide_node.wire.malformed import MALFORMED
 
 __all__ = ["Catalog", "Model"]

@@ -12,13 +12,13 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 
+from pyodide_node.delivery.parts import Part
+from pyodide_node.delivery.peers import Missing, Peers
+from pyodide_node.delivery.sources import HttpSource, SourceKind
+from pyodide_node.delivery.storage import Storage
+from pyodide_node.delivery.wants import RUN, Want, Wants
 from pyodide_node.errors import IntegrityError, KwaaiNetError, RemoteError, Unreachable
 from pyodide_node.hosts.base import Host
-from pyodide_node.inference.parts import Part
-from pyodide_node.inference.peers import Missing, Peers
-from pyodide_node.inference.sources import HttpSource, SourceKind
-from pyodide_node.inference.storage import Storage
-from pyodide_node.inference.wants import RUN, Want, Wants
 
 __all__ = ["Haul"]
 

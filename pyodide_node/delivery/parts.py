@@ -10,8 +10,8 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from pyodide_node.inference.manifest import PIECE, Blob, Manifest
-from pyodide_node.inference.pieces import piece_sizes, pieces_of, root_bytes
+from pyodide_node.model.manifest import PIECE, Blob, Manifest
+from pyodide_node.model.pieces import piece_sizes, pieces_of, root_bytes
 
 __all__ = ["Part", "Parts", "is_set"]
 

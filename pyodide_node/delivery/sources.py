@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from pyodide_node.delivery.parts import Part
 from pyodide_node.errors import RemoteError
-from pyodide_node.inference.parts import Part
-from pyodide_node.inference.pieces import block_cid
+from pyodide_node.model.pieces import block_cid
 
 __all__ = ["HttpSource", "SourceKind", "gateway", "mirror"]
 

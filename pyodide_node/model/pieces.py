@@ -15,7 +15,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 
 from pyodide_node.errors import IntegrityError
-from pyodide_node.inference.manifest import PIECE, Blob
+from pyodide_node.model.manifest import PIECE, Blob
 
 __all__ = ["block_cid", "cid", "dag_root", "describe", "piece_sizes", "pieces_of", "root_bytes"]
 

@@ -16,8 +16,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedFormatter
 from jinja2.tests import TESTS
 from jinja2.utils import Namespace
 
+from pyodide_node.chat.metering import CALL, MAX_TEXT, Meter, TooMuch, metered
 from pyodide_node.errors import ConfigError
-from pyodide_node.inference.metering import CALL, MAX_TEXT, Meter, TooMuch, metered
 
 __all__ = ["Sandbox"]
 

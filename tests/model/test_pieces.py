@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyodide_node.errors import IntegrityError
-from pyodide_node.inference.manifest import PIECE
-from pyodide_node.inference.pieces import cid, describe, piece_sizes, pieces_of, root_bytes
+from pyodide_node.model.manifest import PIECE
+from pyodide_node.model.pieces import cid, describe, piece_sizes, pieces_of, root_bytes
 
 CONTENT = bytes(range(256)) * (5 * PIECE // 512)
 """Two and a half pieces."""

@@ -1,6 +1,6 @@
 """Private models: their weight files open with a key, and only some are given it.
 
-Manifest, hashes and delivery are as of any model (inference/locked.py). The manifest names the
+Manifest, hashes and delivery are as of any model (model/locked.py). The manifest names the
 keepers: nodes of the model's owner that hold the key and give it, over the sealed link between
 the two, to peers that the owner has granted it to. Those keep it in memory only.
 
@@ -18,12 +18,12 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta, Struct
 
+from pyodide_node.delivery.catalog import Model
 from pyodide_node.errors import NotGranted, Unreachable
 from pyodide_node.hosts.base import BlobReader, Host
-from pyodide_node.inference.catalog import Model
-from pyodide_node.inference.locked import KEY_BYTES, file_numbers, key_check
-from pyodide_node.inference.manifest import Manifest
 from pyodide_node.mesh.peer import did_key
+from pyodide_node.model.locked import KEY_BYTES, file_numbers, key_check
+from pyodide_node.model.manifest import Manifest
 from pyodide_node.wire.malformed import MALFORMED
 from pyodide_node.wire.messages import KeyReply, KeyRequest, Message
 

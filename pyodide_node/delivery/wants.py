@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from pyodide_node.inference.manifest import PIECE
-from pyodide_node.inference.parts import Part
-from pyodide_node.inference.sources import HttpSource
+from pyodide_node.delivery.parts import Part
+from pyodide_node.delivery.sources import HttpSource
+from pyodide_node.model.manifest import PIECE
 
 __all__ = ["RUN", "Want", "Wants"]
 

@@ -19,10 +19,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from pyodide_node.errors import ConfigError
-from pyodide_node.inference.manifest import Chat
+from pyodide_node.model.manifest import Chat
 
 if TYPE_CHECKING:
-    from pyodide_node.inference.template import BoundedTemplate
+    from pyodide_node.chat.template import BoundedTemplate
 
 __all__ = ["ChatMessage", "Conversation", "Prompt"]
 
@@ -93,7 +93,7 @@ class Conversation:
     @cached_property
     def _template(self) -> BoundedTemplate:
         # Jinja takes a while to import: only nodes that need it do.
-        from pyodide_node.inference.template import BoundedTemplate
+        from pyodide_node.chat.template import BoundedTemplate
 
         assert self._chat is not None
         return BoundedTemplate(self._chat.template)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from pyodide_node.chat.metering import MAX_TEXT
+from pyodide_node.chat.template import BoundedTemplate
 from pyodide_node.errors import ConfigError, KwaaiNetError, ManifestError
-from pyodide_node.inference.metering import MAX_TEXT
-from pyodide_node.inference.template import BoundedTemplate
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyodide_node.errors import ManifestError
-from pyodide_node.inference.manifest import (
+from pyodide_node.model.manifest import (
     MAX_MANIFEST_BYTES,
     CopyStep,
     DequantiseStep,

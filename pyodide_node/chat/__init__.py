@@ -1,0 +1,1 @@
+"""How messages become a prompt: a stranger's template, in a metered sandbox."""

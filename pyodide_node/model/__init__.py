@@ -1,0 +1,1 @@
+"""What a model is: its manifest, its files' pieces, and what it takes of a node."""
