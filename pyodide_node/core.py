@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from pyodide_node import __version__
 from pyodide_node.budget import MEGABYTE, Budget
 from pyodide_node.config import NodeConfig, ResourceLimits
 from pyodide_node.delivery.catalog import Catalog, Model
@@ -24,9 +22,11 @@ from pyodide_node.inference.holding import Holding
 from pyodide_node.inference.own_ends import OwnEnds
 from pyodide_node.inference.presence import Presence
 from pyodide_node.inference.serving import Serving
+from pyodide_node.inference.work import Work
 from pyodide_node.mesh.mesh import Mesh
 from pyodide_node.mesh.paths import Path
-from pyodide_node.mesh.peer import did_key, peer_id
+from pyodide_node.mesh.peer import peer_id
+from pyodide_node.status import Facts, describe
 from pyodide_node.wire.messages import (
     CloseSession,
     KeyReply,
@@ -49,16 +49,6 @@ _DRAIN_LOOK = 0.05
 """Seconds between looks at whether the last session has ended."""
 _WARM_PEERS = 8
 """Links opened before they are needed; more would burden everybody in a large swarm."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """What a node does for one model."""
-
-    holding: Holding
-    serving: Serving
-    presence: Presence
-    asker: Asker
 
 
 class KwaaiNetCore:
@@ -87,7 +77,7 @@ class KwaaiNetCore:
         )
         self._keeper = KeyKeeper(host, self._mesh.send)
         self._model: Model | None = None
-        self._work: _Work | None = None
+        self._work: Work | None = None
         self._fetch: Delivery | None = None
         self._read: BlobReader | None = None
         self._ends: OwnEnds | None = None
@@ -174,56 +164,17 @@ class KwaaiNetCore:
 
     async def status(self) -> dict[str, Any]:
         """The node's state as JSON for pages and command lines."""
-        model, relay, work, fetch = self._model, self._mesh.relay, self._work, self._fetch
-        limits = self.budget.limits
-        return {
-            "state": self.state,
-            "version": __version__,
-            "peer": self.peer,
-            "did": did_key(self._host.keys.public_key),
-            "host": self._host.kind,
-            "engine": self._host.engine.name,
-            "model": model
-            and {
-                "name": model.manifest.name,
-                "id": model.id,
-                "blocks": model.manifest.blocks,
-                "context": model.manifest.context_length,
-                "chat": model.manifest.chat is not None,
-            },
-            "span": work.holding.span if work else None,
-            "throughput": round(work.holding.throughput, 1) if work else 0.0,
-            "rate": round(work.holding.rate, 1) if work else 0.0,
-            "problem": work.presence.problem if work else "",
-            "relay": {
-                "url": relay.url if relay else "",
-                "connected": self._mesh.connected,
-                "rtt_ms": _milliseconds(relay.rtt) if relay else None,
-                "error": relay.last_error
-                if relay and not relay.connected
-                else self._mesh.last_error,
-            },
-            "peers": self._describe_peers(),
-            "budget": {
-                "cpu": {"limit": limits.cpu, "used": round(self.budget.cpu.used(), 1)},
-                "memory": {
-                    "limit": limits.memory,
-                    "used": round(self.budget.memory_used / MEGABYTE),
-                },
-                "storage": {
-                    "limit": limits.storage,
-                    "used": round(self._storage.used / MEGABYTE, 1),
-                    "persistent": self._host.store.persistent,
-                },
-            },
-            "served": {
-                "tokens": work.serving.totals.tokens if work else 0,
-                "sessions": work.serving.totals.sessions if work else 0,
-            },
-            "downloaded": sum(fetch.downloaded.values()) if fetch else 0,
-            "sources": fetch.downloaded if fetch else {},
-            "seeded": fetch.seeded if fetch else 0,
-        }
+        facts = Facts(
+            state=self.state,
+            host=self._host,
+            budget=self.budget,
+            storage=self._storage,
+            mesh=self._mesh,
+            model=self._model,
+            work=self._work,
+            delivery=self._fetch,
+        )
+        return describe(facts)
 
     def set_limits(self, limits: ResourceLimits) -> None:
         """New caps, from the visitor's hand; they hold from the next step on."""
@@ -255,8 +206,6 @@ class KwaaiNetCore:
             await self._enforcing
         await self._drop_model()
         await self._keeper.close()
-        if self._fetch is not None:
-            await self._fetch.close()
         await self._mesh.close()
         self._changed()
 
@@ -284,8 +233,11 @@ class KwaaiNetCore:
             await work.holding.unload()
         if ends is not None:
             await ends.close()
+        fetch, self._fetch = self._fetch, None
+        if fetch is not None:
+            await fetch.close()
 
-    def _make_work(self, model: Model, fetch: Delivery, read: BlobReader) -> _Work:
+    def _make_work(self, model: Model, fetch: Delivery, read: BlobReader) -> Work:
         host, mesh, config = self._host, self._mesh, self._config
         holding = Holding(
             host,
@@ -299,7 +251,7 @@ class KwaaiNetCore:
         )
         serving = Serving(host, mesh, self.budget, model, holding)
         presence = Presence(host, mesh, config, model, holding, serving, fetch, self._changed)
-        return _Work(holding, serving, presence, Asker(host, mesh, self.budget, holding))
+        return Work(holding, serving, presence, Asker(host, mesh, self.budget, holding))
 
     def _fetching(self, done: int, total: int, kinds: dict[SourceKind, int]) -> None:
         assert self._model is not None
@@ -353,30 +305,3 @@ class KwaaiNetCore:
         if self._work is not None:
             self._work.serving.peer_left(peer)
             self._work.asker.peer_left(peer)
-
-    def _describe_peers(self) -> list[dict[str, Any]]:
-        if self._model is None:
-            return []
-        links = {link.peer: link for link in self._mesh.links()}
-        described = []
-        for entry in self._mesh.entries(bytes.fromhex(self._model.id)):
-            said, link = entry.announcement, links.get(entry.public_key)
-            path = link.path if link else None
-            rtt = link.paths.rtt(path) if link and path else None
-            described.append(
-                {
-                    "peer": peer_id(entry.public_key),
-                    "host": said.host,
-                    "engine": said.engine,
-                    "first_block": said.first,
-                    "last_block": said.last,
-                    "path": path,
-                    "rtt_ms": _milliseconds(rtt),
-                    "problem": link.last_error if link else "",
-                }
-            )
-        return described
-
-
-def _milliseconds(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds * 1000, 1)
