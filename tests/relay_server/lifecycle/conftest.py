@@ -21,6 +21,11 @@ from relay_server.settings import default_models
 PATIENCE = 60.0
 
 
+def _interruptible() -> None:
+    """As in a terminal: what a script runs in the background inherits an ignored SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @dataclass(frozen=True)
 class User:
     """Runs `kwaainet` with files and settings of its own."""
@@ -55,6 +60,7 @@ class User:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env=self.environment | more,
+            preexec_fn=_interruptible,
         )
 
     async def run(self, *arguments: str, **more: str) -> tuple[int, str, str]:
