@@ -246,13 +246,14 @@ def test_storage_that_is_denied_or_full_keeps_nothing_and_stops_nothing(fault: s
 async def test_a_rotten_file_on_the_disk_is_fetched_again() -> None:
     async with swarm() as net:
         ada = await net.node("ada")
+        fetch = ada._fetch
+        assert fetch is not None
         await ada.close()
         store = net.hosts["ada"].store
         store.faults.damaged.add(layer(net))
         store.requests.clear()
-        assert ada._fetch is not None
         blob = net.model.manifest.layers[0]
-        assert await ada._fetch(blob.sha256, blob.bytes) == net.model.blobs[blob.sha256]
+        assert await fetch(blob.sha256, blob.bytes) == net.model.blobs[blob.sha256]
         assert store.requests == [folder(net) + "blobs/" + blob.sha256]
 
 
