@@ -76,8 +76,9 @@ class NodeConfig:
     max_blocks: int | None = None
     """At most so many blocks of a model are held here, whatever memory would allow."""
     region: str = ""
-    rate: float | None = None
-    """Positions through one block a second, measured before; None: measured at the start."""
+    rates: Mapping[str, float] = field(default_factory=dict)
+    """Positions through one block a second, as measured before, by engine; one that is not here is
+    measured at the start."""
     network: float | None = None
     """Bytes a second that this machine can send; None: not known, and taken to be enough."""
 

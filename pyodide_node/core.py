@@ -246,7 +246,7 @@ class KwaaiNetCore:
             read,
             config.max_blocks,
             prepare=fetch.bring_span,
-            rate=config.rate,
+            rates=config.rates,
             network=config.network,
         )
         serving = Serving(host, mesh, self.budget, model, holding)

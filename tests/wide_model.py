@@ -11,17 +11,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from build.shards.graphs import GraphMaker, Precision
 from build.shards.layout import Part, Slot, expansion, integers, lay_out, size_of
+from build.shards.plan import plan_shape
 from build.shards.quantise import BLOCK
 from build.shards.reference import WholeModel
 from build.shards.rope import rotary_tables
 from build.shards.source import Shape
 from pyodide_node.model.manifest import (
-    FORMAT,
     Blob,
     ExpandStep,
     Expansion,
@@ -108,22 +109,10 @@ def make_wide_model(
         files = {"embed.bin": embed, "rope.bin": bytes(rope), "head.bin": head}
         files |= {f"layer{k}.bin": layer for k in range(shape.blocks)}
         ids, _ = WholeModel(whole, files).greedy(PROMPT, answer)
-    manifest = Manifest(
-        format=FORMAT,
-        name="wide",
-        architecture="llama",
+    manifest = msgspec.structs.replace(
+        plan_shape(shape, 4, "wide"),
         license="CC0-1.0",
-        blocks=shape.blocks,
-        hidden_size=shape.hidden_size,
-        kv_heads=shape.kv_heads,
-        head_dim=shape.head_dim,
-        vocab_size=shape.vocab_size,
-        context_length=shape.context_length,
         bos_id=PROMPT[0],
-        eos_ids=[],
-        bits=4,
-        ends_bits=4,
-        block_size=BLOCK,
         tokenizer=put(_tokenizer(shape.vocab_size)),
         rope=put(bytes(rope)),
         embed=put(embed),

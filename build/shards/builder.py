@@ -16,6 +16,7 @@ from build.shards.blobs import Blobs, write_whole
 from build.shards.graphs import GraphMaker
 from build.shards.layout import Part, Slot, expansion, integers, lay_out, size_of
 from build.shards.ledger import Ledger
+from build.shards.plan import plan_shape
 from build.shards.reference import find_reference
 from build.shards.rope import rotary_tables
 from build.shards.source import Bits, CheckpointError, Source
@@ -35,7 +36,6 @@ from pyodide_node.model.manifest import (
     Expansion,
     Graphs,
     Manifest,
-    Reference,
     Variant,
     VariantGraphs,
     decode_manifest,
@@ -138,29 +138,18 @@ class _Build:
             self._file(f"layer {index + 1} of {shape.blocks}", parts)
             for index, parts in enumerate(self._layers)
         ]
-        draft = Manifest(
-            format=FORMAT,
+        draft = msgspec.structs.replace(
+            plan_shape(shape, self._bits, name),
             name=name,
-            architecture=shape.architecture,
             license=license,
-            blocks=shape.blocks,
-            hidden_size=shape.hidden_size,
-            kv_heads=shape.kv_heads,
-            head_dim=shape.head_dim,
-            vocab_size=shape.vocab_size,
-            context_length=shape.context_length,
             bos_id=source.bos_id,
             eos_ids=source.eos_ids,
-            bits=self._bits,
-            ends_bits=self._ends,
-            block_size=32,
             tokenizer=self._blobs.put([source.tokenizer()]),
             rope=rope,
             embed=embed,
             head=head,
             layers=layers,
             graphs=self._graphs(rope_slots),
-            reference=Reference(prompt="none yet", prompt_ids=[0], ids=[0]),
             chat=source.chat,
             generation=source.generation,
         )

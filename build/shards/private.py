@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from build.shards.blobs import Blobs, write_whole
+from build.shards.builder import MANIFEST, Progress
 from pyodide_node.errors import ManifestError
 from pyodide_node.model.locked import SEGMENT, file_numbers, key_check, segment_nonce
 from pyodide_node.model.manifest import (
-    PIECE,
     Blob,
     Manifest,
     Private,
     decode_manifest,
     encode_manifest,
 )
-from pyodide_node.model.pieces import dag_root
 
 __all__ = ["lock"]
-
-Progress = Callable[[str, int, int], None]
 
 
 def lock(
@@ -37,22 +34,22 @@ def lock(
     """Writes to `out` what `plain` holds (a manifest and its blobs), weights locked under `key`.
 
     `keepers` are the Ed25519 public keys of the nodes that will give the key away. `plain` stays
-    as it is. Raises ManifestError for a folder that holds no model, or a private one.
+    as it is. Raises ManifestError for a folder that holds no model, or a private one, and
+    CheckpointError for a full disk.
     """
-    manifest = decode_manifest((plain / "manifest.json").read_bytes())
+    manifest = decode_manifest((plain / MANIFEST).read_bytes())
     if manifest.private:
         raise ManifestError("this model is private already", model=manifest.name)
-    blobs = out / "blobs"
-    blobs.mkdir(parents=True, exist_ok=True)
+    blobs = Blobs(out / "blobs")
     numbers = file_numbers(manifest)
     locked: dict[str, Blob] = {}
     for done, (sha256, number) in enumerate(numbers.items(), 1):
-        locked[sha256] = _lock(plain / "blobs" / sha256, blobs, key, number)
+        locked[sha256] = blobs.put(_pieces(plain / "blobs" / sha256, key, number))
         progress("locking", done, len(numbers))
     for blob in manifest.blobs().values():
         if blob.sha256 not in numbers:
             for name in filter(None, (blob.sha256, blob.dag)):
-                shutil.copyfile(plain / "blobs" / name, blobs / name)
+                shutil.copyfile(plain / "blobs" / name, blobs.folder / name)
     private = Private(keepers=[one.hex() for one in keepers], key_check=key_check(key))
     made = msgspec.structs.replace(
         manifest,
@@ -63,27 +60,8 @@ def lock(
     )
     data = encode_manifest(made)
     decode_manifest(data)
-    (out / "manifest.json").write_bytes(data)
+    write_whole(out / MANIFEST, data)
     return made
-
-
-def _lock(source: Path, blobs: Path, key: bytes, number: int) -> Blob:
-    """One file, a segment at a time."""
-    draft = blobs / f"{source.name}.part"
-    whole, pieces, size = hashlib.sha256(), [], 0
-    with draft.open("wb") as file:
-        for piece in _pieces(source, key, number):
-            whole.update(piece)
-            pieces.append(hashlib.sha256(piece).digest())
-            size += file.write(piece)
-    sha256 = whole.hexdigest()
-    draft.replace(blobs / sha256)
-    if size <= PIECE:
-        return Blob(sha256=sha256, bytes=size)
-    root = dag_root(pieces, size)
-    dag = hashlib.sha256(root).hexdigest()
-    (blobs / dag).write_bytes(root)
-    return Blob(sha256=sha256, bytes=size, dag=dag)
 
 
 def _pieces(source: Path, key: bytes, number: int) -> Iterator[bytes]:

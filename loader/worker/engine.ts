@@ -53,9 +53,10 @@ export class Engine {
   ) {}
 
   /**
-   * A model's graph as a session. `data` are the files that the graph names; layers and heads go through `steps`,
-   * if there are any. `blocks` are those of a span, 0 for other graphs; `embed` names the one
-   * graph that no GPU runs (its table is float16). The buffers in `data` are gone afterwards.
+   * A model's graph as a session. `data` are the files that the graph names; layers and heads go
+   * through `steps`, if there are any. `blocks` are those of a span, 0 for other graphs; a graph
+   * that names `embed.bin` runs on no GPU: it only looks rows up. The buffers in `data` are gone
+   * afterwards.
    */
   async load(
     graph: ArrayBuffer,

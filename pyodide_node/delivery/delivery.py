@@ -125,7 +125,7 @@ class Delivery:
 
     async def __call__(self, sha256: str, size: int) -> Any:
         """Raises IntegrityError or Unreachable when no source has it whole."""
-        blob = self._model.manifest.blobs()[sha256]
+        blob = self._parts.blob(sha256)
         for _ in range(_JOINS):
             pieces = await self._bring([blob], loose=True)
             named = [(part.sha256, part.size) for part in pieces]

@@ -42,8 +42,7 @@ _LARGE = 1 << 20
 class Haul:
     """One set of parts. `came(part, kind, kept)` is told of each.
 
-    `room(size)` says whether to keep what comes; with `loose` off, the haul ends early where
-    the answer is no.
+    `storage` says what may be kept; with `loose` off, the haul ends early where it has no room.
     """
 
     def __init__(

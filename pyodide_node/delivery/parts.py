@@ -76,19 +76,18 @@ class Parts:
             return root
         return pieces[inside - (root is not None)] if pieces is not None else None
 
+    def blob(self, sha256: str) -> Blob:
+        return self._blobs[self._by_hash[sha256]]
+
     def blobs(self) -> Sequence[Blob]:
         return self._blobs
 
     def bitmap(self, has: Callable[[str], bool]) -> bytes:
-        """One bit a part, lowest first: whether `has` its hash."""
-        bits = bytearray((self.count + 7) // 8)
-        for part in self._known():
-            if has(part.sha256):
-                bits[part.number >> 3] |= 1 << (part.number & 7)
-        return bytes(bits)
+        """The bitmap of the parts whose hash `has` is true of."""
+        return self.numbers(part.number for part in self._known() if has(part.sha256))
 
     def numbers(self, numbers: Iterable[int]) -> bytes:
-        """The bitmap of these parts."""
+        """The bitmap of these parts, one bit each, lowest first."""
         bits = bytearray((self.count + 7) // 8)
         for number in numbers:
             bits[number >> 3] |= 1 << (number & 7)

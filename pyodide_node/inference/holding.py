@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from pyodide_node.budget import MEGABYTE, Budget, Reservation
@@ -42,7 +42,7 @@ class Holding:
         max_blocks: int | None,
         *,
         prepare: Prepare | None = None,
-        rate: float | None = None,
+        rates: Mapping[str, float] | None = None,
         network: float | None = None,
     ) -> None:
         self._host = host
@@ -55,21 +55,22 @@ class Holding:
         self.lock = asyncio.Lock()
         self.spare = 0
         """Bytes that blocks must leave free for what else is to be loaded here."""
-        self._rate = rate or 0.0
+        self._rates = dict(rates or {})
         self._network = network
 
     @property
     def rate(self) -> float:
-        """Positions·blocks a second as measured, or as known before; 0 when neither."""
-        return self._rate
+        """Positions·blocks a second on the engine in use, as measured, or as known before; 0 when
+        neither."""
+        return self._rates.get(self._host.engine.name, 0.0)
 
     @property
     def throughput(self) -> float:
         """Positions·blocks a second, as others get them: under the cpu cap of this moment, and
         no more than what can be sent on of them."""
-        if not self._rate:
+        if not self.rate:
             return 0.0
-        rate = self._rate * self._budget.limits.cpu / 100
+        rate = self.rate * self._budget.limits.cpu / 100
         if self._network is not None and self.span is not None:
             blocks = self.span[1] - self.span[0]
             rate = min(rate, blocks * self._network / self._model.manifest.hidden_bytes(1))
@@ -199,5 +200,5 @@ class Holding:
                     spent = self._host.clock.monotonic() - begun
             finally:
                 cache.close()
-        self._rate = blocks * done / max(spent, 1e-6)
-        return self._rate
+        self._rates[self._host.engine.name] = blocks * done / max(spent, 1e-6)
+        return self.rate

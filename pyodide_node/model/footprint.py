@@ -22,6 +22,7 @@ from pyodide_node.model.manifest import (
 )
 
 __all__ = [
+    "NATIVE_ENGINES",
     "SESSION_POSITIONS",
     "UNPACKED",
     "VARIANTS",
@@ -85,7 +86,10 @@ UNPACKED: Final = 1 << 27
 it into parts of at most so much."""
 
 
-_COLLECTED: Final = frozenset({"onnxruntime", "onnxruntime-fp32", "simulated"})
+NATIVE_ENGINES: Final[tuple[EngineName, ...]] = ("onnxruntime-fp32", "onnxruntime")
+"""All that a native node may choose, fastest first."""
+
+_COLLECTED: Final = frozenset({*NATIVE_ENGINES, "simulated"})
 """Engines of hosts that give memory back at once."""
 
 
@@ -203,7 +207,7 @@ def native_engines(manifest: Manifest) -> tuple[EngineName, ...]:
     Its kernel for 8-bit weights with float sums is fifty times slower than the one for 4 bits:
     they are expanded to fp32 as long as they fit.
     """
-    return ("onnxruntime-fp32", "onnxruntime") if manifest.bits == 8 else ("onnxruntime",)
+    return NATIVE_ENGINES if manifest.bits == 8 else ("onnxruntime",)
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,9 +106,21 @@ class _Common(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             seed=secrets.randbits(48) if self.seed is None else self.seed,
         )
 
-    @property
-    def stops(self) -> tuple[str, ...]:
-        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+    def _inference(
+        self,
+        defaults: GenerationDefaults | None,
+        most: int,
+        *,
+        prompt: str = "",
+        messages: tuple[ChatMessage, ...] = (),
+    ) -> InferenceRequest:
+        return InferenceRequest(
+            prompt=prompt,
+            messages=messages,
+            max_tokens=self.tokens(most),
+            sampling=self.sampling(defaults),
+            stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ()),
+        )
 
     def check(self) -> None:
         """Raises ApiError for what nobody here can do."""
@@ -149,12 +161,7 @@ class CompletionRequest(_Common, frozen=True, kw_only=True, forbid_unknown_field
 
     def inference(self, defaults: GenerationDefaults | None, most: int) -> InferenceRequest:
         """Raises ApiError, ConfigError."""
-        return InferenceRequest(
-            prompt=self.text,
-            max_tokens=self.tokens(most),
-            sampling=self.sampling(defaults),
-            stop=self.stops,
-        )
+        return self._inference(defaults, most, prompt=self.text)
 
 
 class _TextPart(Struct, frozen=True, tag_field="type", tag="text", forbid_unknown_fields=True):
@@ -203,12 +210,8 @@ class ChatRequest(_Common, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     def inference(self, defaults: GenerationDefaults | None, most: int) -> InferenceRequest:
         """Raises ApiError, ConfigError."""
-        return InferenceRequest(
-            messages=tuple(message.plain() for message in self.messages),
-            max_tokens=self.tokens(most),
-            sampling=self.sampling(defaults),
-            stop=self.stops,
-        )
+        messages = tuple(message.plain() for message in self.messages)
+        return self._inference(defaults, most, messages=messages)
 
 
 _R = TypeVar("_R", bound=_Common)

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from pyodide_node.core import KwaaiNetCore
 from pyodide_node.hosts.native import native_host
+from pyodide_node.model.footprint import NATIVE_ENGINES
 from relay_server.commands.node_options import NodeOptions, state_directory
 from relay_server.commands.start import prepare
 from relay_server.lifecycle.places import Places
@@ -66,7 +67,9 @@ async def _benchmark(steps: int, wanted: str, options: NodeOptions) -> dict[str,
     try:
         config, choice = await prepare(wanted, places, host, options)
         # Without a relay nobody hears of it; a rate that is known saves measuring twice.
-        config = dataclasses.replace(config, relays=(), model=choice.model, rate=1.0)
+        config = dataclasses.replace(
+            config, relays=(), model=choice.model, rates=dict.fromkeys(NATIVE_ENGINES, 1.0)
+        )
         core = KwaaiNetCore(host, config)
         await core.initialize()
         begun = time.monotonic()

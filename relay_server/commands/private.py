@@ -7,7 +7,6 @@ The key and the grants lie in the state directory of the node that keeps them: `
 from __future__ import annotations
 
 import asyncio
-import re
 import secrets
 import shutil
 import time
@@ -18,7 +17,8 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
-from build.shards.private import Progress, lock
+from build.shards.builder import Progress
+from build.shards.private import lock
 from pyodide_node.delivery.private import (
     Grant,
     decode_grants,
@@ -30,8 +30,9 @@ from pyodide_node.errors import ConfigError, ProtocolError
 from pyodide_node.hosts.native import native_host
 from pyodide_node.mesh.peer import did_key, key_of_did, public_key_of
 from pyodide_node.model.locked import KEY_BYTES
-from pyodide_node.model.manifest import Manifest, decode_manifest
+from pyodide_node.model.manifest import Manifest
 from relay_server.commands.node_options import state_directory
+from relay_server.library import Library
 from relay_server.settings import default_models
 
 __all__ = ["grant", "grants", "lock_model", "revoke"]
@@ -157,11 +158,10 @@ def _change(
 
 
 def _private_model(name: str, models: Path | None) -> str:
-    folder = models or default_models()
-    path = (folder or Path()) / name / "manifest.json"
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name) or not path.is_file():
+    library = Library(models or default_models())
+    if name not in library.names():
         raise ConfigError(f"there is no model {name!r} here; see `kwaainet model list`")
-    manifest = decode_manifest(path.read_bytes())
+    manifest = library.manifest(name)
     if manifest.private is None:
         raise ConfigError(f"{name} is not private: everybody may run it")
     return manifest.model_id

@@ -14,6 +14,7 @@ from rich.console import Console
 from pyodide_node.config import NodeConfig, models_url
 from pyodide_node.errors import KwaaiNetError, RemoteError
 from pyodide_node.hosts.native import NativeHost, native_host
+from pyodide_node.model.footprint import NATIVE_ENGINES
 from relay_server.commands.node_options import NodeOptions, state_directory
 from relay_server.commands.teller import Teller
 from relay_server.lifecycle.bandwidth import line_speed
@@ -76,17 +77,20 @@ async def _start(
         speeds = Speeds(places.speeds)
         config, choice = await prepare(model, places, host, options)
         teller.say(f"model {choice.name or 'of the relay'}: {choice.why}")
-        known = speeds.find(engine_speed(choice.model, "onnxruntime", options.threads))
+        names = {one: engine_speed(choice.model, one, options.threads) for one in NATIVE_ENGINES}
+        known: dict[str, float] = {
+            one: speed.rate for one, name in names.items() if (speed := speeds.find(name))
+        }
         config = dataclasses.replace(
             config,
-            rate=known.rate if known else None,
+            rates=known,
             network=config.network or await _line(host, config.relays[0], speeds),
         )
 
         def hear(notice: dict[str, object]) -> None:
             teller.hear(notice)
             if notice["event"] == "status":
-                _keep(speeds, notice["value"], options.threads)
+                _keep(speeds, known, notice["value"], options.threads)
 
         await RunningNode(places, host, config, hear, Health(watching=health)).run()
     except KwaaiNetError as error:
@@ -125,10 +129,10 @@ async def _line(host: NativeHost, relay: str, speeds: Speeds) -> float | None:
     return rate
 
 
-def _keep(speeds: Speeds, status: object, threads: int) -> None:
-    """Remember the speed that the node measured, once."""
+def _keep(speeds: Speeds, known: dict[str, float], status: object, threads: int) -> None:
+    """Remember the speed that the node measured, once an engine: a status comes every second."""
     assert isinstance(status, dict)
-    if status["rate"] and status["model"]:
-        name = engine_speed(status["model"]["id"], status["engine"], threads)
-        if speeds.find(name) is None:
-            speeds.keep(name, status["rate"])
+    engine = status["engine"]
+    if engine not in known and status["rate"] and status["model"]:
+        known[engine] = status["rate"]
+        speeds.keep(engine_speed(status["model"]["id"], engine, threads), status["rate"])

@@ -108,7 +108,7 @@ def choose(wanted: str, here: Sequence[Model], network: Network) -> Choice:
 
 
 def shelve(models: Path, folder: Path) -> tuple[list[Model], str]:
-    """The models in the directory `models`, and a source of them for `inference.catalog`.
+    """The models in the directory `models`, and a source of them for `delivery.catalog`.
 
     The source is made in `folder`: an index, and links to the models.
     """

@@ -19,7 +19,7 @@ VARIANTS: tuple[Variant, ...] = ("gpu-fp32", "wasm-expanded")
 @pytest.fixture(scope="module")
 def oracle(checkpoint: Checkpoint) -> Oracle:
     """Plain arithmetic on the rounded weights, in float64."""
-    return rounded(checkpoint, 4, 8)
+    return rounded(checkpoint, 4, 4)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -33,9 +33,11 @@ def serving(answer: type[BaseHTTPRequestHandler]) -> Iterator[str]:
     with ThreadingHTTPServer(("127.0.0.1", 0), answer) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 class Quiet(BaseHTTPRequestHandler):
@@ -151,7 +153,7 @@ async def test_a_server_that_says_nothing_is_given_up(
 
 
 async def test_a_cancelled_download_stops_reading(store: NativeStore) -> None:
-    started, ended = asyncio.Event(), threading.Event()
+    started, cancelled, ended = asyncio.Event(), threading.Event(), threading.Event()
     loop = asyncio.get_running_loop()
 
     class Endless(Quiet):
@@ -159,6 +161,7 @@ async def test_a_cancelled_download_stops_reading(store: NativeStore) -> None:
             self.send_response(200)
             self.end_headers()
             loop.call_soon_threadsafe(started.set)
+            cancelled.wait(10)
             try:
                 while True:
                     self.wfile.write(bytes(1 << 16))
@@ -167,10 +170,11 @@ async def test_a_cancelled_download_stops_reading(store: NativeStore) -> None:
 
     with serving(Endless) as url:
         task = asyncio.create_task(
-            store.pull(url, None, [(SHA, 1 << 40)], keep=True, got=lambda *told: None)
+            store.pull(url, None, [(SHA, 1 << 28)], keep=True, got=lambda *told: None)
         )
         await started.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        cancelled.set()
         assert await asyncio.to_thread(ended.wait, 10)

@@ -33,6 +33,9 @@ Ts = TypeVarTuple("Ts")
 DOWNLOADS = 4
 """At once; the disk has threads of its own, since what is read must not wait for them."""
 
+_OWNER, _ALL = 0o600, 0o666
+"""Who may read: values may be keys, pieces may be shared. The umask takes from both."""
+
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -71,7 +74,7 @@ class NativeStore:
 
         def came(sha256: str, piece: Buffer) -> None:
             # On the loop's thread, in order: `got` and the loose pieces are its own.
-            kept = keep and _written(self._path(sha256), piece)
+            kept = keep and _written(self._path(sha256), piece, _ALL)
             loop.call_soon_threadsafe(self._came, sha256, piece, kept, got)
 
         return await self._run(_pull, url, offset, pieces, came, pool=self._downloads)
@@ -80,7 +83,7 @@ class NativeStore:
         content = bytes(piece)
         if hashlib.sha256(content).hexdigest() != sha256:
             raise IntegrityError("a peer's piece is not what its hash says", sha256=sha256)
-        kept = keep and await self._run(_write, self._path(sha256), content)
+        kept = keep and await self._run(_write, self._path(sha256), content, _ALL)
         self._came(sha256, content, kept, lambda sha256, kept: None)
         return kept
 
@@ -113,7 +116,7 @@ class NativeStore:
         return await self._run(_read, self._named(name))
 
     async def put(self, name: str, value: bytes) -> None:
-        if await self._run(_write, self._named(name), value):
+        if await self._run(_write, self._named(name), value, _OWNER):
             self._memory.pop(name, None)
         else:
             self._memory[name] = value
@@ -205,16 +208,16 @@ def _read(_: threading.Event, path: Path) -> bytes | None:
         return None
 
 
-def _write(_: threading.Event, path: Path, content: bytes) -> bool:
-    return _written(path, content)
+def _write(_: threading.Event, path: Path, content: bytes, mode: int) -> bool:
+    return _written(path, content, mode)
 
 
-def _written(path: Path, content: Buffer) -> bool:
+def _written(path: Path, content: Buffer, mode: int) -> bool:
     """Whether it worked; a full or read-only disk is an answer, not an error."""
     draft = path.with_name(f"{secrets.token_hex(8)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft.touch(mode=0o600)  # a value may be a key
+        draft.touch(mode)
         draft.write_bytes(content)
         _touch(draft)
         draft.replace(path)

@@ -1,7 +1,7 @@
 """GET by the standard library: https, redirects, proxies and time-outs, and nothing else.
 
 Runs in a thread. A plain path or a `file:` URL reads a local file: a model on this machine. Only
-the operator's own settings may name one: see `inference.catalog`.
+the operator's own settings may name one: see `delivery.catalog`.
 """
 
 from __future__ import annotations
