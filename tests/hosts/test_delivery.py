@@ -203,10 +203,10 @@ async def test_a_disk_that_fills_up_midway_keeps_what_it_has_and_goes_on_later(
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     written, real = itertools.count(), store._written
 
-    def filling(path: Path, content: bytes) -> bool:
+    def filling(path: Path, content: bytes, mode: int) -> bool:
         if next(written) == PIECES // 2:  # the kernel says EFBIG, as it would ENOSPC
             resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))
-        return real(path, content)
+        return real(path, content, mode)
 
     with serving(Server(files())) as server:
         async with delivering(tmp_path, server) as (host, delivery):

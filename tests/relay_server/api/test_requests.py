@@ -89,9 +89,9 @@ def test_the_length_has_openais_names_and_our_bounds() -> None:
 
 
 def test_stops_are_one_or_several() -> None:
-    assert plain().stops == ()
-    assert plain(stop="x").stops == ("x",)
-    assert plain(stop=["x", "y"]).stops == ("x", "y")
+    assert plain().inference(None, 4096).stop == ()
+    assert plain(stop="x").inference(None, 4096).stop == ("x",)
+    assert plain(stop=["x", "y"]).inference(None, 4096).stop == ("x", "y")
     with pytest.raises(ConfigError) as caught:
         plain(stop="").inference(None, 4096)
     assert caught.value.data["setting"] == "stop"
