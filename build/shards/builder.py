@@ -19,7 +19,7 @@ from build.shards.ledger import Ledger
 from build.shards.plan import plan_shape
 from build.shards.reference import find_reference
 from build.shards.rope import rotary_tables
-from build.shards.source import Bits, CheckpointError, Source
+from build.shards.source import Bits, CheckpointError, Progress, Source, silent
 from build.shards.weights import (
     check_blocks,
     contents,
@@ -42,16 +42,13 @@ from pyodide_node.model.manifest import (
     encode_manifest,
 )
 
-__all__ = ["MANIFEST", "Built", "Progress", "build", "stream"]
+__all__ = ["MANIFEST", "Built", "build", "stream"]
 
 MANIFEST = "manifest.json"
 RECEIPT = "built-from.json"
 """What the folder was built from, so that a second run has nothing to do."""
 UNFINISHED = "unfinished.json"
 """What a build that was cut off has made."""
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being made, the bytes done and the bytes in all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +64,7 @@ def build(
     out: Path,
     name: str,
     license: str | None = None,
-    progress: Progress = lambda _what, _done, _of: None,
+    progress: Progress = silent,
     bits: Bits | None = None,
     replace: bool = True,
 ) -> Built:
@@ -86,7 +83,7 @@ def build(
         )
     bits = bits or source.bits
     check_blocks(source.shape, bits)
-    inputs = _inputs(source, name, license, bits)
+    inputs = _inputs(source, name, license, bits, progress)
     old = _current(out, inputs)
     if old:
         return Built(old, fresh=False)
@@ -233,10 +230,10 @@ def stream(
         at = slot.end
 
 
-def _inputs(source: Source, name: str, license: str, bits: Bits) -> str:
+def _inputs(source: Source, name: str, license: str, bits: Bits, progress: Progress) -> str:
     """A hash over everything that decides the output, this package's own code included."""
     total = hashlib.sha256(
-        f"{FORMAT} {name} {license} {bits} {source.shape} {source.digest()}".encode()
+        f"{FORMAT} {name} {license} {bits} {source.shape} {source.digest(progress)}".encode()
     )
     for path in sorted(Path(__file__).parent.glob("*.py")):
         total.update(path.read_bytes())

@@ -17,8 +17,8 @@ from build.shards.gguf_tokenizer import end_ids, special_texts, tokenizer_json
 from build.shards.huggingface_tokenizer import checked_chat
 from build.shards.quantise import BLOCK, Bytes, Floats, Quantised
 from build.shards.rope import RopeFactors
-from build.shards.small_files import hash_file
-from build.shards.source import Bits, CheckpointError, finite, tensor_shapes
+from build.shards.small_files import hash_files
+from build.shards.source import Bits, CheckpointError, Progress, finite, silent, tensor_shapes
 from build.shards.tokenizer import first_id, open_tokenizer
 
 __all__ = ["GgufFile", "best_bits"]
@@ -92,9 +92,9 @@ class GgufFile:
         self.format = f"GGUF {file_type(header) or main.name}"
         self.bits: Bits = _BITS[main]
 
-    def digest(self) -> str:
+    def digest(self, progress: Progress = silent) -> str:
         """sha256 of the file, or over those of its parts."""
-        parts = [hash_file(path) for path in self._parts]
+        parts = hash_files(self._parts, progress)
         return parts[0] if len(parts) == 1 else hashlib.sha256("".join(parts).encode()).hexdigest()
 
     def tokenizer(self) -> bytes:

@@ -23,14 +23,16 @@ from build.shards.huggingface_config import (
 )
 from build.shards.huggingface_tokenizer import chat_of, read_tokenizer_config
 from build.shards.quantise import Floats, Quantised
-from build.shards.small_files import hash_file, inside, parse_json, read_small
+from build.shards.small_files import hash_files, inside, parse_json, read_small
 from build.shards.source import (
     NOT_A_PICKLE,
     PICKLES,
     Bits,
     CheckpointError,
+    Progress,
     Shape,
     finite,
+    silent,
     tensor_shapes,
 )
 from build.shards.tokenizer import MAX_TOKENIZER_BYTES, first_id, open_tokenizer
@@ -103,15 +105,17 @@ class Checkpoint:
                 raise CheckpointError(f"eos_token_id {token} is outside the vocabulary")
         self.license = _license(folder)
 
-    def digest(self) -> str:
+    def digest(self, progress: Progress = silent) -> str:
         """sha256 over every file that the shards depend on."""
         total = hashlib.sha256()
         files = {path.name: path for path in self._files}
         for name in _BESIDE:
             if (self.folder / name).exists():
                 files[name] = inside(self.folder, name)
-        for name, path in sorted(files.items()):
-            total.update(f"{name} {hash_file(path)}\n".encode())
+        names = sorted(files)
+        hashes = hash_files([files[name] for name in names], progress)
+        for name, sha256 in zip(names, hashes, strict=True):
+            total.update(f"{name} {sha256}\n".encode())
         return total.hexdigest()
 
     def tokenizer(self) -> bytes:

@@ -10,7 +10,8 @@ import msgspec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from build.shards.blobs import Blobs, write_whole
-from build.shards.builder import MANIFEST, Progress
+from build.shards.builder import MANIFEST
+from build.shards.source import Progress, silent
 from pyodide_node.errors import ManifestError
 from pyodide_node.model.locked import SEGMENT, file_numbers, key_check, segment_nonce
 from pyodide_node.model.manifest import (
@@ -29,7 +30,7 @@ def lock(
     out: Path,
     key: bytes,
     keepers: list[bytes],
-    progress: Progress = lambda _what, _done, _of: None,
+    progress: Progress = silent,
 ) -> Manifest:
     """Writes to `out` what `plain` holds (a manifest and its blobs), weights locked under `key`.
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
-from build.shards.source import CheckpointError
+from build.shards.source import CheckpointError, Progress
 
-__all__ = ["hash_file", "inside", "parse_json", "read_small"]
+__all__ = ["hash_files", "inside", "parse_json", "read_small"]
 
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}\Z")
 _T = TypeVar("_T")
+
+_CHUNK = 1 << 22
 
 
 def inside(folder: Path, name: str) -> Path:
@@ -65,10 +68,20 @@ def parse_json(name: str, data: bytes, kind: type[_T]) -> _T:
         raise CheckpointError(f"{name}: {error}") from None
 
 
-def hash_file(path: Path) -> str:
-    """sha256 of a file, in hex."""
+def hash_files(paths: Sequence[Path], progress: Progress) -> list[str]:
+    """sha256 of each file, in hex; `progress` is told bytes."""
+    hashes, done = [], 0
+    buffer = memoryview(bytearray(_CHUNK))
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        total = sum(path.stat().st_size for path in paths)
+        for path in paths:
+            sha256 = hashlib.sha256()
+            with path.open("rb", buffering=0) as file:
+                while count := file.readinto(buffer):
+                    sha256.update(buffer[:count])
+                    done += count
+                    progress("reading", done, total)
+            hashes.append(sha256.hexdigest())
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from None
+        raise CheckpointError(f"a file cannot be read: {error}") from None
+    return hashes

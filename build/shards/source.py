@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -19,15 +20,20 @@ __all__ = [
     "Architecture",
     "Bits",
     "CheckpointError",
+    "Progress",
     "Shape",
     "Source",
     "finite",
     "open_source",
+    "silent",
     "tensor_shapes",
 ]
 
 Architecture = Literal["llama", "mistral", "qwen2", "qwen3"]
 Bits = Literal[4, 8, 16, 32]
+
+Progress = Callable[[str, int, int], None]
+"""Told what is being worked on, and how many of how many bytes are done."""
 
 ARCHITECTURES: dict[str, Architecture] = {
     "llama": "llama", "mistral": "mistral", "qwen2": "qwen2", "qwen3": "qwen3",
@@ -106,6 +112,10 @@ _BOUNDS = (
 )
 
 
+def silent(what: str, done: int, of: int) -> None:
+    """Progress that nobody follows."""
+
+
 class Source(Protocol):
     """A model on disk. Tensors have the names that Hugging Face gives them, and come as float32,
     a few rows at a time, so that a big model never lies in memory whole. Every method that reads
@@ -123,7 +133,7 @@ class Source(Protocol):
     chat: Chat | None
     generation: GenerationDefaults | None
 
-    def digest(self) -> str:
+    def digest(self, progress: Progress = silent) -> str:
         """sha256 over every byte that decides the output."""
         ...
 

@@ -17,8 +17,8 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
-from build.shards.builder import Progress
 from build.shards.private import lock
+from build.shards.source import Progress
 from pyodide_node.delivery.private import (
     Grant,
     decode_grants,

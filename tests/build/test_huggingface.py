@@ -171,6 +171,15 @@ def test_reads_the_papers(tmp_path: Path) -> None:
     assert full.digest() != before
 
 
+def test_hashing_a_checkpoint_tells_how_far_it_is(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path)
+    size = sum((folder / name).stat().st_size for name in ("model.safetensors", "config.json"))
+    told: list[tuple[int, int]] = []
+    Checkpoint(folder).digest(lambda what, done, of: told.append((done, of)))
+    assert told == sorted(told)
+    assert told[-1][0] == told[-1][1] >= size
+
+
 def test_takes_the_template_named_default_and_a_file_before_it(tmp_path: Path) -> None:
     templates = [
         {"name": "tool_use", "template": "tools"},
