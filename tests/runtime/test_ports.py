@@ -6,6 +6,7 @@ import hashlib
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from playwright.sync_api import Page
 
 from tests.runtime.conftest import InTab
 from tests.runtime.server import Site
@@ -60,6 +61,27 @@ def test_a_cut_download_is_taken_up_where_it_ended(
     assert 4 <= got["left"] < 8
     again = (got["left"] << 20) if ranges else len(content)
     assert site.sent["/file"] == (4 << 20) + 1000 + again
+
+
+def test_a_full_disk_keeps_what_it_has_and_takes_the_rest_later(
+    in_tab: InTab, site: Site, page: Page
+) -> None:
+    content = hashlib.shake_256(b"file").digest(8 << 20)
+    site.instead["/file"] = content
+    entry = {"url": f"{site.origin}/file", "pieces": pieces(content, 1 << 20)}
+    in_tab("ports.py", part="keys")  # what a worker keeps besides is there
+    usage = page.evaluate("navigator.storage.estimate().then((all) => all.usage)")
+    quota = {"origin": site.origin, "quotaSize": usage + (9 << 19)}
+    devtools = page.context.new_cdp_session(page)
+    devtools.send("Storage.overrideQuotaForOrigin", quota)
+    full = in_tab("ports.py", part="fetched", **entry)
+    assert (full["asked"], full["size"]) == (8, len(content))  # the rest of it was in memory
+    assert 0 < len(full["kept"]) < 8
+    devtools.send("Storage.overrideQuotaForOrigin", {"origin": site.origin})
+    roomy = in_tab("ports.py", part="fetched", fresh=True, **entry)
+    assert sorted(roomy["before"]) == sorted(full["kept"])
+    assert roomy["asked"] == len(roomy["kept"]) == 8 - len(full["kept"])
+    assert site.sent["/file"] == len(content) + (roomy["asked"] << 20)
 
 
 def test_nobody_there_is_unreachable(in_tab: InTab) -> None:

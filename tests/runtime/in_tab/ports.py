@@ -129,6 +129,24 @@ async def resumed(bridge: Any, given: dict[str, Any]) -> dict[str, Any]:
     return {"failed": failed, "left": len(left), "size": whole.byteLength}
 
 
+async def fetched(bridge: Any, given: dict[str, Any]) -> dict[str, Any]:
+    """A file of which only what is absent is asked for."""
+    mine = BrowserStore(bridge.store)
+    file = [(sha256, size) for sha256, size in given["pieces"]]
+    before, kept = await mine.held(), dict[str, bool]()
+    for at, piece in enumerate(file):
+        if piece[0] not in before:
+            offset = sum(size for _, size in file[:at])
+            await mine.pull(given["url"], offset, [piece], keep=True, got=kept.__setitem__)
+    whole = await mine.join(file)
+    return {
+        "before": list(before),
+        "kept": [sha256 for sha256, did in kept.items() if did],
+        "asked": len(kept),
+        "size": whole.byteLength,
+    }
+
+
 async def held(bridge: Any, given: dict[str, Any]) -> dict[str, Any]:
     mine = BrowserStore(bridge.store)
     loaded = await mine.read(given["sha256"], given["size"])
