@@ -1,10 +1,13 @@
-"""What counts as one address when connections are counted."""
+"""Whom a connection is from, and what counts as one address when connections are counted."""
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 
-__all__ = ["network_of"]
+from websockets.datastructures import Headers
+
+__all__ = ["client_address", "network_of"]
 
 
 def network_of(address: str) -> str:
@@ -18,3 +21,14 @@ def network_of(address: str) -> str:
     if parsed.ipv4_mapped is not None:
         return str(parsed.ipv4_mapped)
     return str(ipaddress.IPv6Network((int(parsed), 64), strict=False))
+
+
+def client_address(transport: asyncio.Transport, headers: Headers, trusted: frozenset[str]) -> str:
+    """The other end's address; behind a `trusted` proxy, the one that the proxy names."""
+    peer = transport.get_extra_info("peername")
+    address = str(peer[0]) if isinstance(peer, tuple) else ""
+    if address in trusted:
+        forwarded = headers.get_all("X-Forwarded-For")
+        if forwarded:  # the last entry is the one that the trusted proxy itself wrote
+            return forwarded[-1].rpartition(",")[2].strip()
+    return address

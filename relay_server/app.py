@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 from relay_server.files import BrowserFiles
 from relay_server.headers import headers_for
 from relay_server.hub import Hub
+from relay_server.map.service import MapService
 from relay_server.metered import Metered
 from relay_server.models import ModelShelf
 from relay_server.settings import RelaySettings
@@ -20,19 +21,21 @@ from relay_server.status import status_routes
 __all__ = ["make_app"]
 
 
-def make_app(settings: RelaySettings, hub: Hub, api: ASGIApp | None = None) -> Starlette:
+def make_app(
+    settings: RelaySettings,
+    hub: Hub,
+    network: MapService | None = None,
+    api: ASGIApp | None = None,
+) -> Starlette:
     """Everything but `/mesh`, which is no HTTP once it is upgraded (see websocket.py).
 
     `api` answers under `/v1`.
     """
-    shelf = ModelShelf(settings.models, settings.mirrors) if settings.models is not None else None
-
-    def names() -> dict[str, str]:
-        return {model.id: model.name for model in shelf.models()} if shelf is not None else {}
-
-    routes: list[BaseRoute] = [Route("/mesh", _upgrade_required), *status_routes(hub, names)]
-    if shelf is not None:
-        routes += shelf.routes
+    routes: list[BaseRoute] = [Route("/mesh", _upgrade_required), *status_routes(hub)]
+    if network is not None:
+        routes += network.routes
+    if settings.models is not None:
+        routes += ModelShelf(settings.models, settings.mirrors).routes
     if api is not None:
         routes.append(Mount("/v1", api))
     if settings.cdn is not None:

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, cast
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-__all__ = ["HttpConnection"]
+__all__ = ["HttpConnection", "Upgrades"]
 
 FIRST_REQUEST: Final = 15.0
 """Seconds; uvicorn itself waits for ever, and sockets that say nothing are cheap to open."""
+
+
+class Upgrades:
+    """What makes WebSockets, one a path, where uvicorn wants one for all. `default` refuses the
+    paths that are not its own."""
+
+    def __init__(self, default: Callable[..., Any]) -> None:
+        self._default = default
+        self.by_path: dict[bytes, Callable[..., Any]] = {}
+
+    def at(self, target: bytes) -> Callable[..., Any]:
+        return self.by_path.get(target.partition(b"?")[0], self._default)
 
 
 class HttpConnection(H11Protocol):
@@ -32,6 +45,8 @@ class HttpConnection(H11Protocol):
     def handle_websocket_upgrade(self, event: Any) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
+        if isinstance(self.ws_protocol_class, Upgrades):
+            self.ws_protocol_class = cast(Any, self.ws_protocol_class.at(event.target))
         super().handle_websocket_upgrade(event)
 
     def _give_up(self) -> None:

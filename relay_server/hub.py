@@ -38,6 +38,7 @@ from pyodide_node.wire.records import check_record
 from relay_server.addresses import network_of
 from relay_server.counters import Counters
 from relay_server.entry import check_hello, verify
+from relay_server.map.tally import Tally
 from relay_server.node import Node, Socket
 from relay_server.rates import Rate
 from relay_server.refusal import PROTOCOL, Refusal
@@ -57,7 +58,8 @@ class Hub:
 
     def __init__(self, settings: RelaySettings, clock: Clock, later: Later | None = None) -> None:
         self.settings = settings
-        self.directory = Directory(settings.max_records)
+        self.tally = Tally()
+        self.directory = Directory(settings.max_records, self.tally.watch)
         self.counters = Counters()
         self.stun_port: int | None = None
         self.own_names: set[str] = set()

@@ -13,6 +13,7 @@ from pyodide_node.hosts.base import Clock
 from relay_server.app import make_app
 from relay_server.clock import SystemClock
 from relay_server.hub import Hub
+from relay_server.map.service import MapService
 from relay_server.server import Server, server_config
 from relay_server.settings import RelaySettings
 from relay_server.stun import StunServer
@@ -67,8 +68,12 @@ class Relay:
                 from relay_server.api.service import ApiService
 
                 api = await stack.enter_async_context(ApiService(settings, self.hub, self._clock))
-            app = make_app(settings, self.hub, api.app if api is not None else None)
-            config = server_config(app, self.hub, cert=settings.tls_cert, key=settings.tls_key)
+            network = MapService(settings, self.hub, self._clock)
+            await stack.enter_async_context(network)
+            app = make_app(settings, self.hub, network, api.app if api is not None else None)
+            config = server_config(
+                app, self.hub, network.map, cert=settings.tls_cert, key=settings.tls_key
+            )
             self._server = Server(config)
             serving = asyncio.create_task(self._server.serve([listener]), name="relay http")
             self._tasks = [serving, asyncio.create_task(self._sweep(), name="relay sweep")]

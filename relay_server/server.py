@@ -13,8 +13,10 @@ from typing import Any, Final, cast
 import uvicorn
 from starlette.types import ASGIApp
 
-from relay_server.http import HttpConnection
+from relay_server.http import HttpConnection, Upgrades
 from relay_server.hub import Hub
+from relay_server.map.network import NetworkMap
+from relay_server.map.socket import PATH, MapSocket
 from relay_server.websocket import MeshSocket
 
 __all__ = ["Server", "server_config"]
@@ -27,13 +29,22 @@ _GRACE: Final = 3
 
 
 def server_config(
-    app: ASGIApp, hub: Hub, *, cert: Path | None = None, key: Path | None = None
+    app: ASGIApp,
+    hub: Hub,
+    network: NetworkMap | None = None,
+    *,
+    cert: Path | None = None,
+    key: Path | None = None,
 ) -> uvicorn.Config:
-    """HTTP for `app`, and the mesh for those who ask for an upgrade."""
+    """HTTP for `app`; the mesh, or the map's feed, for those who ask for an upgrade."""
+    sockets = Upgrades(functools.partial(MeshSocket, hub))
+    if network is not None:
+        feed = functools.partial(MapSocket, network, hub.settings.trusted_proxies)
+        sockets.by_path[PATH.encode()] = feed
     return uvicorn.Config(
         app,
         http=HttpConnection,
-        ws=cast(Any, functools.partial(MeshSocket, hub)),
+        ws=cast(Any, sockets),
         lifespan="off",
         log_config=None,
         access_log=False,  # it would write addresses down

@@ -108,6 +108,9 @@ class RelaySettings:
     """Connections that have not proved a key yet."""
     max_topics: Annotated[int, _LIMIT] = 32
     """Models that one node may subscribe to."""
+    map_viewers: Annotated[int, _LIMIT] = 1_000
+    """Pages that follow the map live; a tenth of them from one address. Others ask again every
+    ten seconds."""
     max_records: Annotated[int, _LIMIT] = 20_000
     """Announcements held; each is about 300 bytes, at most 2 KB."""
 

@@ -1,14 +1,9 @@
-"""What the relay tells about itself: health, metrics and a summary, nothing of anybody."""
+"""What the relay tells about itself: health and metrics, nothing of anybody."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable
-from itertools import accumulate
-from typing import Any
+from collections.abc import Iterable
 
-import anyio.to_thread
-import msgspec
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
@@ -16,12 +11,10 @@ from starlette.routing import Route
 from relay_server.headers import headers_for
 from relay_server.hub import Hub
 
-__all__ = ["metrics", "status_routes", "summary"]
+__all__ = ["metrics", "status_routes"]
 
 
-def status_routes(hub: Hub, names: Callable[[], dict[str, str]]) -> list[Route]:
-    """`names` gives the names of models that are known here, by their id in hex."""
-
+def status_routes(hub: Hub) -> list[Route]:
     async def healthz(request: Request) -> Response:
         return PlainTextResponse("ok\n", headers=headers_for("healthz"))
 
@@ -36,43 +29,11 @@ def status_routes(hub: Hub, names: Callable[[], dict[str, str]]) -> list[Route]:
         text = "".join(metrics(hub))
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
-    async def status(request: Request) -> Response:
-        known = await anyio.to_thread.run_sync(names)
-        body = msgspec.json.encode(summary(hub, known))
-        return Response(body, media_type="application/json", headers=headers_for("status.json"))
-
     return [
         Route("/healthz", healthz),
         Route("/readyz", readyz),
         Route("/metrics", metrics_text),
-        Route("/status.json", status),
     ]
-
-
-def summary(hub: Hub, names: dict[str, str]) -> dict[str, Any]:
-    """Nodes in all, and how many serve each block of each model."""
-    changes: dict[bytes, Counter[int]] = {}
-    serving: Counter[bytes] = Counter()
-    for entry in hub.directory:
-        announced = entry.announcement
-        if not announced.serves:
-            continue  # it still fetches the files
-        serving[announced.model] += 1
-        change = changes.setdefault(announced.model, Counter())
-        change[announced.first] += 1
-        change[announced.last] -= 1
-    return {
-        "nodes": len(hub),
-        "models": [
-            {
-                "id": model.hex(),
-                "name": names.get(model.hex(), ""),
-                "nodes": serving[model],
-                "blocks": list(accumulate(change[block] for block in range(max(change)))),
-            }
-            for model, change in sorted(changes.items())
-        ],
-    }
 
 
 def metrics(hub: Hub) -> Iterable[str]:

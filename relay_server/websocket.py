@@ -21,6 +21,7 @@ from websockets.server import ServerProtocol
 
 from pyodide_node.hosts.base import Buffer
 from pyodide_node.wire import limits
+from relay_server.addresses import client_address
 from relay_server.refusal import PROTOCOL, TOO_BIG, Refusal
 from relay_server.settings import CLOSE_DEADLINE, HELLO_MESSAGE, READ_SLICE, STOP_DEADLINE
 
@@ -168,13 +169,7 @@ class MeshSocket(asyncio.Protocol):
             self._node = self._hub.connected(self, host, self._address(request))
 
     def _address(self, request: Request) -> str:
-        peer = self._transport.get_extra_info("peername")
-        address = str(peer[0]) if isinstance(peer, tuple) else ""
-        if address in self._hub.settings.trusted_proxies:
-            forwarded = request.headers.get_all("X-Forwarded-For")
-            if forwarded:  # the last entry is the one that the trusted proxy itself wrote
-                return forwarded[-1].rpartition(",")[2].strip()
-        return address
+        return client_address(self._transport, request.headers, self._hub.settings.trusted_proxies)
 
     def _take(self, frame: Frame) -> None:
         node = self._node

@@ -6,14 +6,14 @@ Relays and nodes keep the same directory. It never trusts: callers verify a reco
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pyodide_node.errors import RecordError
 from pyodide_node.mesh.announcement import Announcement, decode_announcement
 from pyodide_node.wire.records import Record
 
-__all__ = ["Directory", "Entry"]
+__all__ = ["Directory", "Entry", "Watch"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,11 +29,16 @@ class Entry:
         return self.record.public_key
 
 
+Watch = Callable[[Entry | None, Entry | None], None]
+"""Told what a peer announced before, and what it announces now; None for nothing."""
+
+
 class Directory:
     """At most `limit` entries, one a peer: a key costs nothing, memory does."""
 
-    def __init__(self, limit: int = 20_000) -> None:
+    def __init__(self, limit: int = 20_000, watch: Watch = lambda before, now: None) -> None:
         self._limit = limit
+        self._watch = watch
         self._entries: dict[bytes, Entry] = {}
         self._numbers: dict[bytes, int] = {}
 
@@ -59,9 +64,10 @@ class Directory:
             if len(self._entries) >= self._limit:
                 raise RecordError("the directory is full; try another relay", limit=self._limit)
         self._numbers[record.public_key] = record.number
-        self._entries[record.public_key] = Entry(
-            record=record, announcement=announcement, signed=signed
-        )
+        before = self._entries.get(record.public_key)
+        entry = Entry(record=record, announcement=announcement, signed=signed)
+        self._entries[record.public_key] = entry
+        self._watch(before, entry)
         return True
 
     def entries(self, model: bytes, now: float) -> list[Entry]:
@@ -76,7 +82,10 @@ class Directory:
     def remove(self, public_key: bytes) -> Entry | None:
         """Forget a peer that left. Its record's number goes too: it may come back."""
         self._numbers.pop(public_key, None)
-        return self._entries.pop(public_key, None)
+        gone = self._entries.pop(public_key, None)
+        if gone is not None:
+            self._watch(gone, None)
+        return gone
 
     def expire(self, now: float) -> list[bytes]:
         """Forget what has expired; the keys of those peers."""

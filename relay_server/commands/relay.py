@@ -70,7 +70,7 @@ def _greeting(running: Relay) -> str:
     lines.append(f"  STUN: {f'UDP port {running.port}' if settings.stun else 'off'}")
     if settings.api:
         lines.append(f"  API: {running.url}/v1; this relay reads what is asked there")
-    lines.append(f"  status: {running.url}/status.json, {running.url}/metrics")
+    lines.append(f"  map: {running.url}/map; metrics: {running.url}/metrics")
     if settings.host not in ("127.0.0.1", "::1", "localhost") and not settings.audiences:
         lines.append("  open to others: name the relay with --audience your.host.name")
     return "\n".join(lines)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-from pathlib import Path
 
-from pyodide_node.wire.messages import Forward, Records
+from pyodide_node.wire.messages import Forward
 from relay_server import Relay, RelaySettings
-from relay_server.status import metrics, summary
-from tests.relay_server.client import MODEL, Client, announcement
+from relay_server.status import metrics
+from tests.relay_server.client import Client
 from tests.relay_server.fakes import World
 from tests.relay_server.http import get
-from tests.relay_server.test_models import MANIFEST, add
 
 LINE = re.compile(r'(# (HELP|TYPE) \w+ .+|(\w+)(\{reason="\w+"\})? (\d+))')
 
@@ -30,41 +26,6 @@ async def test_ready_until_it_is_full() -> None:
         async with Client(relay.mesh_url):
             answer = await get(relay.url, "/readyz")
             assert (answer.status, answer.body) == (503, b"Full\n")
-
-
-async def test_the_summary_counts_nodes_a_block() -> None:
-    world = World()
-    for name, first, last in (("a", 0, 2), ("b", 1, 4), ("c", 1, 2)):
-        node = await world.node(name)
-        await node.publish(announcement(first=first, last=last))
-    other = await world.node("d")
-    await other.publish(announcement(bytes(32), 2, 3))
-    await world.node("e")
-    assert summary(world.hub, {MODEL.hex(): "small"}) == {
-        "nodes": 5,
-        "models": [
-            {"id": bytes(32).hex(), "name": "", "nodes": 1, "blocks": [0, 0, 1]},
-            {"id": MODEL.hex(), "name": "small", "nodes": 3, "blocks": [1, 3, 1, 1]},
-        ],
-    }
-
-
-async def test_the_summary_is_served_with_the_names_known_here(tmp_path: Path) -> None:
-    add(tmp_path, "small")
-    model = hashlib.sha256(MANIFEST).digest()
-    settings = RelaySettings(port=0, stun=False, models=tmp_path)
-    async with Relay(settings) as relay, Client(relay.mesh_url) as node:
-        await node.subscribe(model)
-        assert (await node.expect(Records)).records == []
-        await node.publish(announcement(model))
-        await node.forward(node.key, b"published")
-        await node.forwarded()
-        answer = await get(relay.url, "/status.json")
-    told = json.loads(answer.body)
-    assert [(m["name"], m["blocks"]) for m in told["models"]] == [("small", [1, 1, 1])]
-    assert answer.headers["access-control-allow-origin"] == "*"
-    for private in (node.key.hex(), "127.0.0.1"):
-        assert private not in answer.body.decode()
 
 
 async def test_metrics_count_what_was_done() -> None:

@@ -68,10 +68,10 @@ async def test_a_map_that_makes_no_sense_is_said_so(tmp_path: Path) -> None:
         with pytest.raises(Unreachable):
             await read_network(store, str(tmp_path))
         (tmp_path / "models").mkdir()
-        (tmp_path / "status.json").write_text('{"models": [{"id": "x", "nodes": 3, "new": 1}]}')
+        (tmp_path / "map.json").write_text('{"models": [{"id": "x", "nodes": 3, "new": 1}]}')
         (tmp_path / "models/index.json").write_text('{"models": [{"id": "x", "name": "n"}]}')
         assert await read_network(store, str(tmp_path)) == Network({"x": 3}, {"x": "n"})
-        (tmp_path / "status.json").write_text('{"models": 3}')
+        (tmp_path / "map.json").write_text('{"models": 3}')
         with pytest.raises(ManifestError, match="malformed"):
             await read_network(store, str(tmp_path))
     finally:

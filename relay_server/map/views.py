@@ -1,0 +1,127 @@
+"""Makes what others read from the tally, anew only where it changed. Sans-IO."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Final
+
+from relay_server.map.document import ModelState, ModelView, NetworkState, SpanView, Totals
+from relay_server.map.tally import ModelTally, Tally
+from relay_server.models import Model
+
+__all__ = ["MODELS", "SPANS", "Views"]
+
+MODELS: Final = 32
+"""Models listed: anybody can announce any number of them."""
+
+SPANS: Final = 512
+"""Spans listed of one model: of 80 blocks there are 3240."""
+
+_FEWEST: Final = 2
+"""A block with fewer nodes than this breaks the model when one of them leaves."""
+
+_NOBODY: Final = ModelTally()
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A view, and what it was made of."""
+
+    tally: ModelTally
+    changes: int
+    offered: Model | None
+    view: ModelView
+
+
+class Views:
+    """`offered` are the models of this relay by their id; it may be replaced at any time."""
+
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
+        self._made: dict[str, _Made] = {}
+        self.offered: Mapping[str, Model] = {}
+
+    def models(self) -> list[ModelView]:
+        """Those listed, in their order; an unchanged one is the same object as before."""
+        made = {id: self._model(id) for id in self._listed()}
+        self._made = made
+        return [made[id].view for id in made]
+
+    def totals(self, models: Sequence[ModelView], connected: int) -> Totals:
+        tally = self._tally
+        whole = sum(model.state == "whole" for model in models)
+        state: NetworkState = "up" if whole else "gaps" if tally.nodes else "idle"
+        unlisted = sum(id.hex() not in self.offered for id in tally.models)
+        return Totals(
+            state=state,
+            nodes=tally.nodes,
+            fetching=tally.fetching,
+            connected=connected,
+            hosts=dict(sorted(tally.hosts.items())),
+            engines=dict(sorted(tally.engines.items())),
+            throughput=_rounded(tally.throughput),
+            models=len(self.offered) + unlisted,
+            whole=whole,
+        )
+
+    def spans(self, model: str) -> list[SpanView]:
+        """In their order; the busiest where there are too many."""
+        spans = self._of(model).spans
+        kept = heapq.nlargest(SPANS, spans, key=lambda span: spans[span][0])
+        return [
+            SpanView(first, last, spans[first, last][0], _rounded(spans[first, last][1]))
+            for first, last in sorted(kept)
+        ]
+
+    def _of(self, model: str) -> ModelTally:
+        return self._tally.models.get(bytes.fromhex(model), _NOBODY)
+
+    def _listed(self) -> list[str]:
+        """The offered ones first; then by nodes, so that nobody is pushed out by an empty name."""
+        offered = sorted(self.offered, key=lambda id: (-self._of(id).nodes, self.offered[id].name))
+        room = max(0, MODELS - len(offered))
+        others = (id.hex() for id in self._tally.models if id.hex() not in self.offered)
+        busiest = heapq.nlargest(room, others, key=lambda id: (self._of(id).nodes, id))
+        return [*offered[:MODELS], *busiest]
+
+    def _model(self, id: str) -> _Made:
+        tally, offered = self._of(id), self.offered.get(id)
+        made = self._made.get(id)
+        if (
+            made is not None
+            and made.tally is tally
+            and made.changes == tally.changes
+            and made.offered == offered
+        ):
+            return made
+        return _Made(tally, tally.changes, offered, _view(id, tally, offered))
+
+
+def _view(id: str, tally: ModelTally, offered: Model | None) -> ModelView:
+    # A model that is not known here ends where the last announcement does, for all we know.
+    blocks, rates = tally.blocks(offered.blocks if offered is not None else tally.last)
+    missing = blocks.count(0)
+    thin_below = max(_FEWEST, -(-int(median(blocks or [0])) // 4))
+    state: ModelState = "whole" if blocks and not missing else "gaps" if any(blocks) else "idle"
+    return ModelView(
+        id=id,
+        name=offered.name if offered is not None else "",
+        state=state,
+        nodes=tally.nodes,
+        fetching=tally.fetching,
+        blocks=blocks,
+        rates=[_rounded(rate) for rate in rates],
+        rate=_rounded(min(rates, default=0)),
+        missing=missing,
+        thin=sum(0 < nodes < thin_below for nodes in blocks),
+        thin_below=thin_below,
+        engines=dict(sorted(tally.engines.items())),
+    )
+
+
+def _rounded(thousandths: int) -> float:
+    """Three digits: a measurement is no better, and small changes need not be told."""
+    return float(f"{thousandths / 1000:.3g}")
