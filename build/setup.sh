@@ -3,7 +3,7 @@
 # the locked packages of both languages and finds or installs Chromium. Each step leaves a stamp
 # in .make/ and is skipped until what it depends on changes.
 #
-#   build/setup.sh python | node | chromium | oracle
+#   build/setup.sh python | node | chromium | oracle | ipfs | postgres
 set -eu
 cd "$(dirname "$0")/.."
 mkdir -p .make
@@ -81,6 +81,18 @@ setup_ipfs() {
     say "Installing an IPFS node (for tests only)"
     (cd tests/ipfs && npm ci --loglevel=error >&2)
     echo "$want" >.make/ipfs
+}
+
+# A server for tests to start clusters of their own with; Debian's own cluster is not touched.
+setup_postgres() {
+    for program in /usr/lib/postgresql/*/bin/initdb "$(command -v initdb || true)"; do
+        if [ -x "$program" ]; then return; fi
+    done
+    if [ "$(id -u)" = 0 ] && [ ! -e /etc/postgresql-common/createcluster.conf ]; then
+        mkdir -p /etc/postgresql-common  # or Debian makes a cluster and starts it
+        echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf
+    fi
+    debian_install postgresql || { say "No PostgreSQL: apt install postgresql"; return 1; }
 }
 
 setup_chromium() {

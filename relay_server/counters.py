@@ -26,7 +26,12 @@ class Counters:
     """Admitted through the API and ended, whether whole or not."""
     api_tokens: Counter[str] = field(default_factory=Counter)
     """Of those: prompt, completion."""
+    state_errors: int = 0
+    """Times that the state could not be read or written."""
     file_bytes: int = 0
     """Of HTTP bodies, as sent."""
     shard_bytes: Counter[str] = field(default_factory=Counter)
     """Of those, bytes of each model file, by its hash."""
+
+    def state_failed(self) -> None:
+        self.state_errors += 1

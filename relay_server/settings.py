@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -63,6 +63,9 @@ class RelaySettings:
     state: Annotated[Path | None, Parameter(show_default=False)] = None
     """Directory of what lasts, API keys and their use. Default: kwaainet/relay in the user's
     state directory (~/.local/state)."""
+    database: Annotated[str, Parameter(show_default=False)] = field(default="", repr=False)
+    """Keep keys and their use in PostgreSQL, as postgresql://USER:PASSWORD@HOST/NAME, which several
+    relays may share. Default: SQLite, in the directory of the state."""
     mirrors: Annotated[tuple[str, ...], _listed("--mirror")] = ()
     """Other places that offer the same models, each as https://host/models/; nodes fall back on
     them."""
@@ -148,6 +151,11 @@ class RelaySettings:
                 raise ConfigError(f"{name} must be 1 or more", setting=name)
         for mirror in self.mirrors:
             folder_url("mirror", mirror)
+        if self.database:
+            # SQLAlchemy takes a tenth of a second to import.
+            from relay_server.database import check_database
+
+            check_database(self.database)
 
 
 def default_cdn() -> Path | None:

@@ -1,28 +1,28 @@
-"""What a relay remembers between its runs: one SQLite file, brought up to date when it is opened.
+"""What a relay remembers between its runs, brought up to date when it is opened.
 
-Commands that an operator types and the relay itself have it open at the same time. It is written
-ahead (WAL), so a relay that is killed loses nothing that was committed.
+It lies in one SQLite file, or in a PostgreSQL database that several relays may share. Commands that
+an operator types and the relay itself have it open at the same time. A relay that is killed loses
+nothing that was committed.
 """
 
 from __future__ import annotations
 
-import sqlite3
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import SQLAlchemyError
+
 from pyodide_node.errors import StoreError
+from relay_server.database import Access, check_database, postgresql, reason, shown, sqlite
 
 __all__ = ["MIGRATIONS", "State"]
 
 FILE: Final = "relay.sqlite3"
-
-_PATIENCE: Final = 10.0
-"""Seconds to wait for another process that is writing."""
 
 MIGRATIONS: Final[Sequence[str]] = (
     """
@@ -30,49 +30,61 @@ MIGRATIONS: Final[Sequence[str]] = (
         id TEXT PRIMARY KEY,
         name TEXT NOT NULL,
         hash BLOB NOT NULL,
-        tokens_per_day INTEGER,
-        requests_per_minute INTEGER,
-        created REAL NOT NULL,
-        revoked REAL,
-        rate_state REAL NOT NULL DEFAULT 0
+        tokens_per_day BIGINT,
+        requests_per_minute BIGINT,
+        created DOUBLE PRECISION NOT NULL,
+        revoked DOUBLE PRECISION,
+        rate_state DOUBLE PRECISION NOT NULL DEFAULT 0
     );
     CREATE UNIQUE INDEX api_keys_in_use ON api_keys (name) WHERE revoked IS NULL;
     CREATE TABLE api_usage (
         key TEXT NOT NULL REFERENCES api_keys (id),
         day TEXT NOT NULL,
-        requests INTEGER NOT NULL DEFAULT 0,
-        prompt_tokens INTEGER NOT NULL DEFAULT 0,
-        completion_tokens INTEGER NOT NULL DEFAULT 0,
+        requests BIGINT NOT NULL DEFAULT 0,
+        prompt_tokens BIGINT NOT NULL DEFAULT 0,
+        completion_tokens BIGINT NOT NULL DEFAULT 0,
         PRIMARY KEY (key, day)
     );
     """,
 )
-"""Each brings the schema from the version that is its index to the next. Only ever append."""
+"""Each brings the schema from the version that is its index to the next. Only ever append.
+
+SQL that SQLite and PostgreSQL both take, but for a BLOB, which is called BYTEA there. No `;` but
+between statements.
+"""
 
 
 class State:
     """`with State(directory) as state`. Calls block: from an event loop, make them in a thread."""
 
-    def __init__(self, directory: Path, migrations: Sequence[str] = MIGRATIONS) -> None:
-        """Raises StoreError when the file cannot be opened or is of a newer version."""
-        self._path = directory / FILE
-        self._lock = threading.Lock()
+    def __init__(
+        self,
+        directory: Path,
+        migrations: Sequence[str] = MIGRATIONS,
+        *,
+        database: str = "",
+        failed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """In `directory`, or in the PostgreSQL database of that URL. `failed` is called whenever it
+        cannot be read or written, on any thread.
+
+        Raises StoreError when it cannot be opened or is of a newer version, ConfigError for a URL
+        that is none.
+        """
+        self._failed = failed
+        if database:
+            url = check_database(database)
+            self.place = shown(url)
+            self._engine = postgresql(url)
+        else:
+            self.place = str(directory / FILE)
+            try:
+                directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            except OSError as error:
+                raise StoreError(f"{self.place} cannot be opened: {error}") from error
+            self._engine = sqlite(directory / FILE)
         try:
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._connection = sqlite3.connect(
-                self._path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False
-            )
-        except (OSError, sqlite3.Error) as error:
-            raise StoreError(f"{self._path} cannot be opened: {error}") from error
-        try:
-            self._connection.row_factory = sqlite3.Row
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = NORMAL")
-            self._connection.execute("PRAGMA foreign_keys = ON")
             self._migrate(migrations)
-        except sqlite3.Error as error:
-            self.close()
-            raise StoreError(f"{self._path} cannot be used: {error}") from error
         except StoreError:
             self.close()
             raise
@@ -89,49 +101,63 @@ class State:
         self.close()
 
     def close(self) -> None:
-        with self._lock:
-            self._connection.close()
+        self._engine.dispose()
 
     @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
+    def reading(self) -> Iterator[Connection]:
         """One view of it all, without waiting for who writes. Raises StoreError."""
-        with self._within("BEGIN", "cannot be read") as connection:
+        with self._within("read", "cannot be read") as connection:
             yield connection
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All of it or nothing, and no other process writes between. Raises StoreError."""
-        with self._within("BEGIN IMMEDIATE", "cannot be written") as connection:
+    def transaction(self) -> Iterator[Connection]:
+        """All of it or nothing. Raises StoreError.
+
+        In SQLite no other process writes between. In PostgreSQL only rows that were written to are
+        locked: what is read to be changed must be written to first.
+        """
+        with self._within("write", "cannot be written") as connection:
             yield connection
 
     @contextmanager
-    def _within(self, begin: str, problem: str) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            try:
-                self._connection.execute(begin)
-                try:
-                    yield self._connection
-                except BaseException:
-                    self._connection.execute("ROLLBACK")
-                    raise
-                self._connection.execute("COMMIT")
-            except sqlite3.Error as error:
-                raise StoreError(f"{self._path} {problem}: {error}") from error
+    def _within(self, access: Access, problem: str) -> Iterator[Connection]:
+        try:
+            with (
+                self._connected() as connection,
+                connection.execution_options(access=access).begin(),
+            ):
+                yield connection
+        except SQLAlchemyError as error:
+            self._failed()
+            raise StoreError(f"{self.place} {problem}: {reason(error)}") from error
+
+    def _connected(self) -> Connection:
+        try:
+            return self._engine.connect()
+        except OSError as error:  # pg8000 lets those of TLS through
+            self._failed()
+            raise StoreError(f"{self.place} cannot be reached: {error}") from error
 
     def _migrate(self, migrations: Sequence[str]) -> None:
-        with self.transaction() as connection:
-            connection.execute(
+        """Several relays may start at once: one of them does it, the others wait."""
+        with self._within("migrate", "cannot be opened") as connection:
+            connection.exec_driver_sql(
                 "CREATE TABLE IF NOT EXISTS migrations"
-                " (version INTEGER PRIMARY KEY, applied REAL NOT NULL)"
+                " (version BIGINT PRIMARY KEY, applied DOUBLE PRECISION NOT NULL)"
             )
-            (done,) = connection.execute("SELECT max(version) FROM migrations").fetchone()
+            done = connection.execute(text("SELECT max(version) FROM migrations")).scalar()
             version = done or 0
             if version > len(migrations):
                 raise StoreError(
-                    f"{self._path} is of version {version} and this relay knows"
+                    f"{self.place} is of version {version} and this relay knows"
                     f" {len(migrations)}; install the newer kwaainet again, or restore the backup"
                 )
             for number, script in enumerate(migrations[version:], version + 1):
+                if connection.dialect.name == "postgresql":
+                    script = script.replace(" BLOB", " BYTEA")
                 for statement in filter(str.strip, script.split(";")):
-                    connection.execute(statement)
-                connection.execute("INSERT INTO migrations VALUES (?, ?)", (number, time.time()))
+                    connection.exec_driver_sql(statement)
+                connection.execute(
+                    text("INSERT INTO migrations VALUES (:version, :applied)"),
+                    {"version": number, "applied": time.time()},
+                )

@@ -15,6 +15,7 @@ from pyodide_node.errors import (
     NoRoute,
     NotGranted,
     StageFailed,
+    StoreError,
     UnknownModel,
     Unreachable,
 )
@@ -90,6 +91,14 @@ def api_error(error: Exception) -> ApiError:
                 f"The mesh does not get this answered just now: {error}. Try again in a moment.",
                 kind="server_error",
                 code="mesh_unavailable",
+                retry_after=_RETRY_SOON,
+            )
+        case StoreError():  # it names files and hosts of the operator's
+            return ApiError(
+                503,
+                "The relay cannot look keys up just now; try again in a moment.",
+                kind="server_error",
+                code="state_unavailable",
                 retry_after=_RETRY_SOON,
             )
         case KwaaiNetError():

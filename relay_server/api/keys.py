@@ -11,12 +11,13 @@ import hmac
 import math
 import re
 import secrets
-import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, text
 
 from pyodide_node.errors import ConfigError
 from relay_server.rates import Rate
@@ -72,7 +73,7 @@ class OverQuota(Exception):
 
 
 class ApiKeys:
-    """The keys in a relay's state. Calls block, and raise StoreError when the file fails.
+    """The keys in a relay's state. Calls block, and raise StoreError when it fails.
 
     Days are UTC's. A relay that is killed leaves what was reserved counted as used.
     """
@@ -99,19 +100,26 @@ class ApiKeys:
             if quota is not None and not 1 <= quota <= _MOST:
                 raise ConfigError(f"a quota of {quota} {what} allows nothing; take 1 or more")
         number, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
-        row = (number, name, _digest(secret), tokens_per_day, requests_per_minute, self._wall())
         with self._state.transaction() as connection:
-            if connection.execute(
-                "SELECT 1 FROM api_keys WHERE name = ? AND revoked IS NULL", (name,)
-            ).fetchone():
-                raise ConfigError(
-                    f"there is a key {name!r} already; revoke it first or take another name",
-                    setting="name",
-                )
-            connection.execute(
-                "INSERT INTO api_keys (id, name, hash, tokens_per_day, requests_per_minute,"
-                " created) VALUES (?, ?, ?, ?, ?, ?)",
-                row,
+            made = connection.execute(
+                text(
+                    "INSERT INTO api_keys (id, name, hash, tokens_per_day, requests_per_minute,"
+                    " created) VALUES (:id, :name, :hash, :tokens, :requests, :now)"
+                    " ON CONFLICT (name) WHERE revoked IS NULL DO NOTHING RETURNING id"
+                ),
+                {
+                    "id": number,
+                    "name": name,
+                    "hash": _digest(secret),
+                    "tokens": tokens_per_day,
+                    "requests": requests_per_minute,
+                    "now": self._wall(),
+                },
+            ).first()
+        if made is None:
+            raise ConfigError(
+                f"there is a key {name!r} already; revoke it first or take another name",
+                setting="name",
             )
         return f"kwaai-{number}-{secret}"
 
@@ -119,24 +127,25 @@ class ApiKeys:
         """Refuse it from the next request on. Raises ConfigError when there is no such key."""
         with self._state.transaction() as connection:
             row = connection.execute(
-                "SELECT * FROM api_keys WHERE (name = ? OR id = ?) AND revoked IS NULL",
-                (name_or_id, name_or_id),
-            ).fetchone()
-            if row is None:
-                raise ConfigError(
-                    f"there is no key {name_or_id[:80]!r} in use; `kwaainet api-key list`"
-                    " shows those there are",
-                    setting="name",
-                )
-            now = self._wall()
-            connection.execute("UPDATE api_keys SET revoked = ? WHERE id = ?", (now, row["id"]))
-        return _key({**dict(row), "revoked": now})
+                text(
+                    "UPDATE api_keys SET revoked = :now"
+                    " WHERE revoked IS NULL AND (name = :which OR id = :which) RETURNING *"
+                ),
+                {"now": self._wall(), "which": name_or_id},
+            ).first()
+        if row is None:
+            raise ConfigError(
+                f"there is no key {name_or_id[:80]!r} in use; `kwaainet api-key list`"
+                " shows those there are",
+                setting="name",
+            )
+        return _key(row)
 
     def list(self) -> list[tuple[ApiKey, Usage]]:
         """Every key ever made, oldest first, with what it used today."""
         with self._state.reading() as connection:
-            rows = connection.execute("SELECT * FROM api_keys ORDER BY created, id").fetchall()
-            return [(_key(dict(row)), _usage(connection, row["id"], self._day())) for row in rows]
+            rows = connection.execute(text("SELECT * FROM api_keys ORDER BY created, id")).all()
+            return [(_key(row), _usage(connection, row.id, self._day())) for row in rows]
 
     def find(self, key: str) -> ApiKey | None:
         """The key's row if it is one and in use. Compared in constant time."""
@@ -145,9 +154,11 @@ class ApiKeys:
             return None
         number, secret = parsed.groups()
         with self._state.reading() as connection:
-            row = connection.execute("SELECT * FROM api_keys WHERE id = ?", (number,)).fetchone()
-        right = hmac.compare_digest(row["hash"] if row else bytes(32), _digest(secret))
-        return _key(dict(row)) if row and right and row["revoked"] is None else None
+            row = connection.execute(
+                text("SELECT * FROM api_keys WHERE id = :id"), {"id": number}
+            ).first()
+        right = hmac.compare_digest(row.hash if row else bytes(32), _digest(secret))
+        return _key(row) if row and right and row.revoked is None else None
 
     def admit(self, key: ApiKey, tokens: int) -> Lease:
         """Count a request that makes at most `tokens` tokens. Raises OverQuota.
@@ -158,7 +169,15 @@ class ApiKeys:
         now = self._wall()
         day = self._day(now)
         with self._state.transaction() as connection:
-            rate_state = self._spend_request(connection, key, now)
+            # Written to first: another relay with the same database then waits for this one.
+            state = connection.execute(
+                text(
+                    "UPDATE api_keys SET rate_state = rate_state WHERE id = :id"
+                    " RETURNING rate_state"
+                ),
+                {"id": key.id},
+            ).scalar_one()
+            rate_state = _spend_request(key, state, now)
             used = _usage(connection, key.id, day)
             spent = used.prompt_tokens + used.completion_tokens
             if key.tokens_per_day is not None and spent + tokens > key.tokens_per_day:
@@ -171,13 +190,17 @@ class ApiKeys:
                     math.ceil(_DAY - now % _DAY),
                 )
             connection.execute(
-                "UPDATE api_keys SET rate_state = ? WHERE id = ?", (rate_state, key.id)
+                text("UPDATE api_keys SET rate_state = :state WHERE id = :id"),
+                {"state": rate_state, "id": key.id},
             )
             connection.execute(
-                "INSERT INTO api_usage (key, day, requests, completion_tokens) VALUES (?, ?, 1, ?)"
-                " ON CONFLICT (key, day) DO UPDATE SET requests = requests + 1,"
-                " completion_tokens = completion_tokens + excluded.completion_tokens",
-                (key.id, day, tokens),
+                text(
+                    "INSERT INTO api_usage (key, day, requests, completion_tokens)"
+                    " VALUES (:key, :day, 1, :tokens) ON CONFLICT (key, day) DO UPDATE SET"
+                    " requests = api_usage.requests + 1, completion_tokens ="
+                    " api_usage.completion_tokens + excluded.completion_tokens"
+                ),
+                {"key": key.id, "day": day, "tokens": tokens},
             )
         return Lease(key.id, day, tokens)
 
@@ -185,48 +208,56 @@ class ApiKeys:
         """Replace what was reserved by what was used."""
         with self._state.transaction() as connection:
             connection.execute(
-                "UPDATE api_usage SET prompt_tokens = prompt_tokens + ?,"
-                " completion_tokens = completion_tokens + ? WHERE key = ? AND day = ?",
-                (prompt_tokens, completion_tokens - lease.reserved, lease.key, lease.day),
+                text(
+                    "UPDATE api_usage SET prompt_tokens = prompt_tokens + :prompt,"
+                    " completion_tokens = completion_tokens + :change"
+                    " WHERE key = :key AND day = :day"
+                ),
+                {
+                    "prompt": prompt_tokens,
+                    "change": completion_tokens - lease.reserved,
+                    "key": lease.key,
+                    "day": lease.day,
+                },
             )
-
-    def _spend_request(self, connection: sqlite3.Connection, key: ApiKey, now: float) -> float:
-        """The new state of the key's rate; a minute's requests may come at once."""
-        if key.requests_per_minute is None:
-            return 0.0
-        rate = Rate(key.requests_per_minute / _MINUTE, key.requests_per_minute)
-        (state,) = connection.execute(
-            "SELECT rate_state FROM api_keys WHERE id = ?", (key.id,)
-        ).fetchone()
-        # A state further ahead than this was written before the clock was set back.
-        state = rate.spend(min(state, now + _MINUTE), now)
-        wait = rate.excess(state, now)
-        if wait > 1e-6:
-            raise OverQuota(
-                "rate_limit_exceeded",
-                f"this key may make {key.requests_per_minute} requests a minute;"
-                f" try again in {math.ceil(wait)} s",
-                math.ceil(wait),
-            )
-        return state
 
     def _day(self, now: float | None = None) -> str:
         at = datetime.fromtimestamp(self._wall() if now is None else now, UTC)
         return at.date().isoformat()
 
 
+def _spend_request(key: ApiKey, state: float, now: float) -> float:
+    """The new state of the key's rate; a minute's requests may come at once."""
+    if key.requests_per_minute is None:
+        return 0.0
+    rate = Rate(key.requests_per_minute / _MINUTE, key.requests_per_minute)
+    # A state further ahead than this was written before the clock was set back.
+    state = rate.spend(min(state, now + _MINUTE), now)
+    wait = rate.excess(state, now)
+    if wait > 1e-6:
+        raise OverQuota(
+            "rate_limit_exceeded",
+            f"this key may make {key.requests_per_minute} requests a minute;"
+            f" try again in {math.ceil(wait)} s",
+            math.ceil(wait),
+        )
+    return state
+
+
 def _digest(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
 
 
-def _key(row: dict[str, object]) -> ApiKey:
-    return ApiKey(**{name: row[name] for name in ApiKey.__slots__})  # type: ignore[arg-type]
+def _key(row: Row[Any]) -> ApiKey:
+    return ApiKey(**{name: getattr(row, name) for name in ApiKey.__slots__})
 
 
-def _usage(connection: sqlite3.Connection, key: str, day: str) -> Usage:
+def _usage(connection: Connection, key: str, day: str) -> Usage:
     row = connection.execute(
-        "SELECT requests, prompt_tokens, completion_tokens FROM api_usage"
-        " WHERE key = ? AND day = ?",
-        (key, day),
-    ).fetchone()
+        text(
+            "SELECT requests, prompt_tokens, completion_tokens FROM api_usage"
+            " WHERE key = :key AND day = :day"
+        ),
+        {"key": key, "day": day},
+    ).first()
     return Usage(*row) if row else Usage(0, 0, 0)

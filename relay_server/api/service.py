@@ -57,7 +57,12 @@ class ApiService:
                 )
         models = ServedModels(shelf, self._hub, self._clock, self._settings.api_models)
         async with AsyncExitStack() as stack:
-            state = await asyncio.to_thread(State, self._directory)
+            state = await asyncio.to_thread(
+                State,
+                self._directory,
+                database=self._settings.database,
+                failed=self._hub.counters.state_failed,
+            )
             stack.callback(state.close)
             door = await self._open_door(stack)
             askers = Askers(self._settings, self._directory / "askers", door)

@@ -24,6 +24,7 @@ app = App(
 )
 
 StateDirectory = Annotated[Path | None, Parameter(show_default=False)]
+DatabaseUrl = Annotated[str, Parameter(show_default=False)]
 
 
 @app.command
@@ -33,6 +34,7 @@ def add(
     tokens_per_day: int | None = None,
     requests_per_minute: int | None = None,
     state: StateDirectory = None,
+    database: DatabaseUrl = "",
 ) -> None:
     """Make a key and print it. It is stored as a hash: nobody can show it again.
 
@@ -48,8 +50,10 @@ def add(
         Requests; a minute's may come at once. Default: no limit.
     state
         The relay's --state.
+    database
+        The relay's --database.
     """
-    with State(relay_state(state)) as opened:
+    with State(relay_state(state), database=database) as opened:
         key = ApiKeys(opened).add(
             name, tokens_per_day=tokens_per_day, requests_per_minute=requests_per_minute
         )
@@ -58,15 +62,17 @@ def add(
 
 
 @app.command(name="list")
-def list_keys(*, state: StateDirectory = None) -> None:
+def list_keys(*, state: StateDirectory = None, database: DatabaseUrl = "") -> None:
     """Show every key's name, quotas and what it used today; never the key itself.
 
     Parameters
     ----------
     state
         The relay's --state.
+    database
+        The relay's --database.
     """
-    with State(relay_state(state)) as opened:
+    with State(relay_state(state), database=database) as opened:
         keys = ApiKeys(opened).list()
     table = Table("name", "id", "made", "tokens today", "requests today", "a minute", "state")
     table.columns[1].no_wrap = True  # to be copied
@@ -84,7 +90,7 @@ def list_keys(*, state: StateDirectory = None) -> None:
 
 
 @app.command
-def revoke(name: str, *, state: StateDirectory = None) -> None:
+def revoke(name: str, *, state: StateDirectory = None, database: DatabaseUrl = "") -> None:
     """Refuse a key from its next request on.
 
     Parameters
@@ -93,8 +99,10 @@ def revoke(name: str, *, state: StateDirectory = None) -> None:
         The key's name or id.
     state
         The relay's --state.
+    database
+        The relay's --database.
     """
-    with State(relay_state(state)) as opened:
+    with State(relay_state(state), database=database) as opened:
         key = ApiKeys(opened).revoke(name)
     print(f"revoked {key.name} ({key.id})")
 

@@ -23,6 +23,7 @@ RETRIED = (408, 409, 429)
         (errors.BudgetExceeded("no room"), 500, "BudgetExceeded"),
         (errors.NoRoute("nobody"), 503, "mesh_unavailable"),
         (errors.StageFailed("it lied"), 503, "mesh_unavailable"),
+        (errors.StoreError("/var/lib cannot be read"), 503, "state_unavailable"),
         (errors.Unreachable("no path"), 503, "mesh_unavailable"),
         (ZeroDivisionError("ours"), 500, "internal_error"),
         (ApiError(413, "long", code="request_too_large"), 413, "request_too_large"),
@@ -35,3 +36,7 @@ def test_statuses_and_codes(error: Exception, status: int, code: str) -> None:
     by_retrying = status in RETRIED or status >= 500
     assert (told.body["error"]["type"] != "invalid_request_error") == by_retrying or status == 403
     assert (told.retry_after is not None) == (status in (429, 503))
+
+
+def test_where_the_state_lies_is_the_operators() -> None:
+    assert "/var/lib" not in str(api_error(errors.StoreError("/var/lib cannot be read")))

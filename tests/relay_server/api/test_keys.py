@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 from hypothesis import given
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from pyodide_node.errors import ConfigError
 from relay_server.api.keys import ApiKey, ApiKeys, Lease, OverQuota, Usage
 from relay_server.state import FILE, State
+from tests.relay_server.databases import Database
 
 NOON = 1_800_014_400.0
 """Of a day of UTC."""
@@ -33,8 +36,8 @@ def wall() -> Wall:
 
 
 @pytest.fixture
-def keys(tmp_path: Path, wall: Wall) -> Iterator[ApiKeys]:
-    with State(tmp_path) as state:
+def keys(database: Database, wall: Wall) -> Iterator[ApiKeys]:
+    with database.open() as state:
         yield ApiKeys(state, wall)
 
 
@@ -93,8 +96,9 @@ def test_what_is_almost_a_key_is_none(keys: ApiKeys) -> None:
     assert found(keys, key).name == "ada"
 
 
-def test_the_secret_is_nowhere_in_the_state(keys: ApiKeys, tmp_path: Path) -> None:
-    secret = keys.add("ada").rpartition("-")[2][-20:].encode()
+def test_the_secret_is_nowhere_in_the_state(tmp_path: Path) -> None:
+    with State(tmp_path) as state:
+        secret = ApiKeys(state).add("ada").rpartition("-")[2][-20:].encode()
     stored = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert b"ada" in stored
     assert secret not in stored
@@ -162,19 +166,61 @@ def test_a_request_that_is_refused_costs_nothing(keys: ApiKeys) -> None:
     keys.admit(ada, 10)
 
 
-def test_quotas_outlive_the_relay(tmp_path: Path, wall: Wall) -> None:
-    with State(tmp_path) as state:
+def test_quotas_outlive_the_relay(database: Database, wall: Wall) -> None:
+    with database.open() as state:
         keys = ApiKeys(state, wall)
         key = keys.add("ada", tokens_per_day=100, requests_per_minute=1)
         keys.admit(found(keys, key), 100)  # killed before it is settled
-    assert (tmp_path / FILE).exists()
-    with State(tmp_path) as state:
+    assert database.url or (database.folder / FILE).exists()
+    with database.open() as state:
         keys = ApiKeys(state, wall)
         with pytest.raises(OverQuota, match="requests a minute"):
             keys.admit(found(keys, key), 1)
         wall.now += 60
         with pytest.raises(OverQuota, match=" 0 left"):
             keys.admit(found(keys, key), 1)
+
+
+def test_two_relays_at_once_admit_no_more_than_one(database: Database, wall: Wall) -> None:
+    with database.open() as one, database.open() as other:
+        relays = [ApiKeys(one, wall), ApiKeys(other, wall)]
+        tokens = found(relays[0], relays[0].add("tokens", tokens_per_day=100))
+        requests = found(relays[0], relays[0].add("requests", requests_per_minute=10))
+        together = Barrier(8)
+
+        def ask(worker: int) -> tuple[int, int]:
+            keys, admitted = relays[worker % 2], [0, 0]
+            together.wait()
+            for _ in range(8):
+                for number, key in enumerate((tokens, requests)):
+                    with contextlib.suppress(OverQuota):
+                        keys.settle(keys.admit(key, 5), 0, 5)
+                        admitted[number] += 1
+            return admitted[0], admitted[1]
+
+        with ThreadPoolExecutor(8) as pool:
+            admitted = [*zip(*pool.map(ask, range(8)), strict=True)]
+        assert [sum(each) for each in admitted] == [20, 10]
+        assert {key.name: used.completion_tokens for key, used in relays[1].list()} == {
+            "tokens": 100,
+            "requests": 50,
+        }
+
+
+def test_two_relays_give_a_name_once(database: Database) -> None:
+    with database.open() as one, database.open() as other:
+        together = Barrier(2)
+
+        def add(state: State) -> bool:
+            together.wait()
+            try:
+                ApiKeys(state).add("ada")
+            except ConfigError:
+                return False
+            return True
+
+        with ThreadPoolExecutor(2) as pool:
+            assert sorted(pool.map(add, (one, other))) == [False, True]
 
 
 @given(
