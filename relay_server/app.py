@@ -31,8 +31,11 @@ def make_app(
 
     `api` answers under `/v1`.
     """
-    routes: list[BaseRoute] = [Route("/mesh", _upgrade_required), *status_routes(hub)]
-    if network is not None:
+    routes: list[BaseRoute] = [Route("/mesh", _upgrade_required)]
+    if network is None:
+        routes += status_routes(hub)
+    else:
+        routes += status_routes(hub, network.models)
         routes += network.routes
     if settings.models is not None:
         routes += ModelShelf(settings.models, settings.mirrors).routes

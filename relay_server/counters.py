@@ -4,8 +4,34 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Final
+
+import prometheus_client
 
 __all__ = ["Counters"]
+
+
+_SECONDS: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+"""A short answer takes half a second, the longest on a slow mesh minutes."""
+
+
+def _api_requests() -> prometheus_client.Counter:
+    return prometheus_client.Counter(
+        "kwaainet_relay_api_requests",
+        "Requests to the API, refused ones too; 499: its client left.",
+        ("endpoint", "status"),
+        registry=None,
+    )
+
+
+def _api_seconds() -> prometheus_client.Histogram:
+    return prometheus_client.Histogram(
+        "kwaainet_relay_api_request_duration_seconds",
+        "From a request to the API to the last byte of its answer.",
+        ("endpoint",),
+        buckets=_SECONDS,
+        registry=None,
+    )
 
 
 @dataclass(slots=True)
@@ -26,6 +52,10 @@ class Counters:
     """Admitted through the API and ended, whether whole or not."""
     api_tokens: Counter[str] = field(default_factory=Counter)
     """Of those: prompt, completion."""
+    api_requests: prometheus_client.Counter = field(default_factory=_api_requests)
+    """By endpoint and status."""
+    api_seconds: prometheus_client.Histogram = field(default_factory=_api_seconds)
+    """By endpoint."""
     state_errors: int = 0
     """Times that the state could not be read or written."""
     file_bytes: int = 0

@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -24,6 +25,7 @@ from relay_server.api.running import Running, Silence
 from relay_server.api.served import ServedModels
 from relay_server.api.slots import Slots
 from relay_server.api.streaming import EventStream, while_connected
+from relay_server.api.timed import Timed
 from relay_server.counters import Counters
 from relay_server.settings import RelaySettings
 
@@ -59,6 +61,7 @@ class Api:
                 Route("/chat/completions", self._chat, methods=["POST"]),
             ],
             exception_handlers=error_handlers,
+            middleware=[Middleware(Timed, counters=counters)],
         )
 
     async def close(self) -> None:

@@ -75,6 +75,11 @@ class NetworkMap:
         if self._waiting is not None:
             self._waiting.cancel()
 
+    @property
+    def models(self) -> list[ModelView]:
+        """As last published."""
+        return self._models
+
     def offer(self, models: Sequence[Model]) -> None:
         """These are the models that this relay offers now."""
         offered: Mapping[str, Model] = {model.id: model for model in models}

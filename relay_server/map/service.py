@@ -15,6 +15,7 @@ from pyodide_node.hosts.base import Clock
 from relay_server.files import BrowserFiles, accepted
 from relay_server.headers import headers_for
 from relay_server.hub import Hub
+from relay_server.map.document import ModelView
 from relay_server.map.feed import BEAT
 from relay_server.map.history import EVERY
 from relay_server.map.network import Body, NetworkMap
@@ -53,6 +54,10 @@ class MapService:
         if self._beating is not None:
             self._beating.cancel()
             await asyncio.gather(self._beating, return_exceptions=True)
+
+    def models(self) -> list[ModelView]:
+        """As last published."""
+        return self.map.models
 
     @property
     def routes(self) -> list[BaseRoute]:

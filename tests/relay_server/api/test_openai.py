@@ -277,6 +277,11 @@ async def test_what_was_used_is_counted(mesh: Place) -> None:
     assert re.search(r"kwaainet_relay_api_answers_total [1-9]", told)
     assert re.search(r'kwaainet_relay_api_tokens_total{kind="completion"} [1-9]', told)
     assert re.search(r'kwaainet_relay_api_tokens_total{kind="prompt"} [1-9]', told)
+    labels = r'endpoint="/completions",status="200"'
+    assert re.search(rf"kwaainet_relay_api_requests_total{{{labels}}} [1-9]", told)
+    timed = r'kwaainet_relay_api_request_duration_seconds_count{endpoint="/completions"} [1-9]'
+    assert re.search(timed, told)
+    assert "kwaainet_relay_model_thinnest_block_nodes{model=" in told
 
 
 async def test_a_mistake_of_ours_in_a_stream_is_told_and_logged(
