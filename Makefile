@@ -19,11 +19,12 @@ build: setup ## Build the browser runtime and the default model's shards into di
 demo: build ## Run the network on this machine (HEADLESS=1: in the terminal; ARGS="…": options)
 	@.venv/bin/kwaainet demo $(if $(HEADLESS),--headless) $(ARGS)
 
+# Two at a time: most tests wait more than they compute.
 test: build ## Run every test
-	@$(PYTEST) $(ARGS)
+	@$(PYTEST) -n 2 --dist loadfile $(ARGS)
 
 test-quick: build ## Run the tests that need no browser
-	@$(PYTEST) -m "not browser and not slow" $(ARGS)
+	@$(PYTEST) -n 2 --dist loadfile -m "not browser and not slow" $(ARGS)
 
 coverage: build ## Run every test and hold the coverage floors
 	@.venv/bin/coverage run -m pytest $(ARGS)

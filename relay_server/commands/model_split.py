@@ -98,44 +98,53 @@ def split(
 
 def _memory_table(manifest: Manifest, caps: Sequence[int], nodes: list[NodeKind]) -> Table:
     """Of a node of each cap and kind: the blocks it takes, and how many like it make the whole."""
-    table = _table("memory", "node", "runs on", "blocks", "weights", "session", "loading",
-                   "like it", "asks")  # fmt: skip
+    table = _table("memory", "node", "engine", "blocks", "weights", "session", "loading",
+                   "nodes", "asks")  # fmt: skip
     for cap in caps:
         for node in nodes:
             chosen = _plan(manifest, node, cap * MEGABYTE)
             of, blocks = Footprint(manifest, chosen.engine), chosen.blocks
             asks = "no"
             if chosen.ends_engine is not None:
-                asks = decimal(Footprint(manifest, chosen.ends_engine).ends_total())
+                asks = _megabytes(Footprint(manifest, chosen.ends_engine).ends_total())
             sizes: tuple[str, ...] = ("–",) * 4
             if blocks:
                 sizes = *_sizes(of, 0, blocks), str(-(-manifest.blocks // blocks))
             table.add_row(str(cap), node, chosen.engine if blocks else "–", str(blocks), *sizes,
                           asks)  # fmt: skip
-    table.caption = "like it: nodes that hold the whole model. asks: what embedding and head take."
+    table.caption = (
+        "In megabytes. nodes: so many like it hold the whole model. asks: what embedding and head"
+        " take."
+    )
     table.caption_justify = "left"
     return table
 
 
 def _span_table(manifest: Manifest, spans: list[tuple[int, int]], nodes: list[NodeKind]) -> Table:
     """Of each span on each kind of node: what it takes, and the least cap that holds it."""
-    table = _table("span", "node", "runs on", "download", "weights", "session", "loading", "memory")
+    table = _table("span", "node", "engine", "download", "weights", "session", "loading", "memory")
     for first, last in spans:
         files = sum(blob.bytes for blob in manifest.span_blobs(first, last).values())
         for node in nodes:
             cap = _least(manifest, last - first, node)
+            if cap is None:
+                table.add_row(f"{first}-{last}", node, "–", _megabytes(files), *"––––")
+                continue
             name = _plan(manifest, node, cap * MEGABYTE).engine
             sizes = _sizes(Footprint(manifest, name), first, last)
-            table.add_row(f"{first}-{last}", node, name, decimal(files), *sizes, str(cap))
-    table.caption = "memory: the least cap in megabytes with which a node takes so many blocks."
+            table.add_row(f"{first}-{last}", node, name, _megabytes(files), *sizes, str(cap))
+    table.caption = (
+        "In megabytes. memory: the least cap with which a node takes so many blocks; –: whatever"
+        " its cap, such a node does not."
+    )
     table.caption_justify = "left"
     return table
 
 
 def _table(*columns: str) -> Table:
-    table = Table(box=None)
+    table = Table(box=None, padding=(0, 1, 0, 0))  # 80 columns hold it
     for name in columns:
-        text = name in ("memory", "span", "node", "runs on")
+        text = name in ("span", "node", "engine")
         table.add_column(name, justify="left" if text else "right", no_wrap=True)
     return table
 
@@ -143,11 +152,18 @@ def _table(*columns: str) -> Table:
 def _sizes(of: Footprint, first: int, last: int) -> tuple[str, str, str]:
     """Weights, keys and values of a session, and the most at once while it loads."""
     session = of.session(of.session_positions, last - first)
-    return decimal(of.span(first, last)), decimal(session), decimal(of.loading(first, last))
+    sizes = of.span(first, last), session, of.loading(first, last)
+    weights, kept, loading = map(_megabytes, sizes)
+    return weights, kept, loading
 
 
-def _least(manifest: Manifest, blocks: int, node: NodeKind) -> int:
-    """The smallest cap, in megabytes, with which a node takes so many blocks."""
+def _megabytes(size: int) -> str:
+    return str(-(-size // MEGABYTE))
+
+
+def _least(manifest: Manifest, blocks: int, node: NodeKind) -> int | None:
+    """The smallest cap, in megabytes, with which a node takes so many blocks; None where none is
+    enough, as in a WASM engine, whose memory ends at 4 GB."""
     kind, engines = _kind(manifest, node)
     least = min(Footprint(manifest, name).serving(blocks) for name in engines)
     alone = -(-(RUNTIME_MEMORY[kind] + least) // MEGABYTE)
@@ -160,6 +176,8 @@ def _least(manifest: Manifest, blocks: int, node: NodeKind) -> int:
     low, high = alone, 2 * alone
     while not holds(high):
         low, high = high, 2 * high
+        if high > _MEMORY[1]:
+            return None
     return bisect_left(range(high), True, lo=low + 1, key=holds)
 
 
