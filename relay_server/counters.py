@@ -62,6 +62,3 @@ class Counters:
     """Of HTTP bodies, as sent."""
     shard_bytes: Counter[str] = field(default_factory=Counter)
     """Of those, bytes of each model file, by its hash."""
-
-    def state_failed(self) -> None:
-        self.state_errors += 1

@@ -13,10 +13,12 @@ from pyodide_node.hosts.base import Clock
 from relay_server.app import make_app
 from relay_server.clock import SystemClock
 from relay_server.hub import Hub
+from relay_server.logs import LOG
 from relay_server.map.service import MapService
 from relay_server.server import Server, server_config
 from relay_server.settings import RelaySettings
 from relay_server.stun import StunServer
+from relay_server.traffic import Traffic
 
 __all__ = ["Relay"]
 
@@ -125,9 +127,12 @@ class Relay:
         )
 
     async def _sweep(self) -> None:
+        traffic = Traffic(self.hub, self._clock.monotonic())
         while True:
             await asyncio.sleep(self.settings.sweep_every)
             self.hub.sweep()
+            if (fields := traffic.look(self._clock.monotonic())) is not None:
+                LOG.info("traffic", **fields)
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from cyclopts import Parameter
 
@@ -13,7 +13,7 @@ from pyodide_node.config import folder_url
 from pyodide_node.errors import ConfigError
 from pyodide_node.wire import limits
 
-__all__ = ["RelaySettings", "default_cdn", "default_models"]
+__all__ = ["LogFormat", "LogLevel", "RelaySettings", "default_cdn", "default_models"]
 
 HELLO_MESSAGE: Final = 1024
 """Longest WebSocket message before a node has proved its key: a Hello takes about 200 bytes."""
@@ -35,9 +35,13 @@ READ_SLICE: Final = 64 * 1024
 not keep the loop."""
 
 
+LogFormat = Literal["text", "json"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
 _LIMIT: Final = Parameter(group="Limits")
 _TIME: Final = Parameter(group="Deadlines")
 _API: Final = Parameter(group="API")
+_LOGS: Final = Parameter(group="Logs")
 _COUNTS: Final = ("api_max_tokens", "api_max_answers", "api_answers_per_key", "api_max_loaded")
 
 
@@ -85,6 +89,11 @@ class RelaySettings:
     trusted_proxies: Annotated[frozenset[str], _listed("--trust-proxy")] = frozenset()
     """Addresses of reverse proxies whose X-Forwarded-For is believed when connections are
     counted."""
+
+    log_format: Annotated[LogFormat, _LOGS] = "text"
+    """For people, or one JSON object a line. On standard error."""
+    log_level: Annotated[LogLevel, _LOGS] = "info"
+    """What is logged at least; no level writes addresses, prompts or keys."""
 
     api: Annotated[bool, _API] = False
     """Answer OpenAI's API under /v1, from the mesh, to those with a key (`kwaainet api-key`).

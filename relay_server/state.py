@@ -63,10 +63,10 @@ class State:
         migrations: Sequence[str] = MIGRATIONS,
         *,
         database: str = "",
-        failed: Callable[[], None] = lambda: None,
+        failed: Callable[[str], None] = lambda why: None,
     ) -> None:
-        """In `directory`, or in the PostgreSQL database of that URL. `failed` is called whenever it
-        cannot be read or written, on any thread.
+        """In `directory`, or in the PostgreSQL database of that URL. `failed` is told why, on any
+        thread, whenever it cannot be read or written.
 
         Raises StoreError when it cannot be opened or is of a newer version, ConfigError for a URL
         that is none.
@@ -128,15 +128,17 @@ class State:
             ):
                 yield connection
         except SQLAlchemyError as error:
-            self._failed()
-            raise StoreError(f"{self.place} {problem}: {reason(error)}") from error
+            raise self._failure(problem, reason(error)) from error
 
     def _connected(self) -> Connection:
         try:
             return self._engine.connect()
         except OSError as error:  # pg8000 lets those of TLS through
-            self._failed()
-            raise StoreError(f"{self.place} cannot be reached: {error}") from error
+            raise self._failure("cannot be reached", str(error)) from error
+
+    def _failure(self, problem: str, why: str) -> StoreError:
+        self._failed(why)
+        return StoreError(f"{self.place} {problem}: {why}")
 
     def _migrate(self, migrations: Sequence[str]) -> None:
         """Several relays may start at once: one of them does it, the others wait."""

@@ -27,6 +27,7 @@ from relay_server.api.slots import Slots
 from relay_server.api.streaming import EventStream, while_connected
 from relay_server.api.timed import Timed
 from relay_server.counters import Counters
+from relay_server.logs import LOG
 from relay_server.settings import RelaySettings
 
 __all__ = ["Api"]
@@ -98,7 +99,7 @@ class Api:
             model = await self._models.served(asked.model)
             lease = await asyncio.to_thread(self._keys.admit, key, tokens)
             running = self._askers.ask(model.id, lambda defaults: asked.inference(defaults, most))
-            stack.callback(self._leave, running, lease)
+            stack.callback(self._leave, running, lease, model.name)
             reply = Reply(model.name, model.id, chat=kind is ChatRequest)
             if asked.stream:
                 # A route or a refusal: after this the status has been said.
@@ -111,18 +112,25 @@ class Api:
                 return _json(reply.whole(running.answer))
         return Response(status_code=499)  # nginx's word for it; nobody is there to read it
 
-    def _leave(self, running: Running, lease: Lease) -> None:
+    def _leave(self, running: Running, lease: Lease, model: str) -> None:
         """Nobody reads on: stop what is under way, and count what was used."""
         running.cancel()
-        task = asyncio.create_task(self._settle(running, lease), name="settle")
+        task = asyncio.create_task(self._settle(running, lease, model), name="settle")
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
 
-    async def _settle(self, running: Running, lease: Lease) -> None:
+    async def _settle(self, running: Running, lease: Lease, model: str) -> None:
         await running.ended()
         prompt, completion = running.tokens
         self._counters.api_answers += 1
         self._counters.api_tokens.update(prompt=prompt, completion=completion)
+        LOG.info(
+            "api_answer",
+            model=model,
+            prompt_tokens=prompt,
+            completion_tokens=completion,
+            whole=running.whole,
+        )
         await asyncio.to_thread(self._keys.settle, lease, prompt, completion)
 
     async def _key(self, request: Request) -> ApiKey:

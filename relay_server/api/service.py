@@ -17,6 +17,7 @@ from relay_server.api.keys import ApiKeys
 from relay_server.api.served import ServedModels
 from relay_server.app import make_app
 from relay_server.hub import Hub
+from relay_server.logs import LOG
 from relay_server.models import ModelShelf
 from relay_server.server import Server, server_config
 from relay_server.settings import RelaySettings
@@ -61,7 +62,7 @@ class ApiService:
                 State,
                 self._directory,
                 database=self._settings.database,
-                failed=self._hub.counters.state_failed,
+                failed=self._state_failed,
             )
             stack.callback(state.close)
             door = await self._open_door(stack)
@@ -81,6 +82,10 @@ class ApiService:
         trace: TracebackType | None,
     ) -> None:
         await self._stack.aclose()
+
+    def _state_failed(self, why: str) -> None:
+        self._hub.counters.state_errors += 1
+        LOG.error("state_failed", reason=why)
 
     async def _open_door(self, stack: AsyncExitStack) -> str:
         """The relay without TLS, for its own nodes; only this machine reaches it."""

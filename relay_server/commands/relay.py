@@ -9,9 +9,12 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from pyodide_node.errors import ConfigError
+from pyodide_node import __version__
+from pyodide_node.errors import ConfigError, KwaaiNetError
 from relay_server.commands.node_options import relay_state
+from relay_server.logs import LOG, write_logs
 from relay_server.relay import Relay
 from relay_server.settings import RelaySettings, default_cdn, default_models
 
@@ -37,21 +40,51 @@ def relay(*, settings: RelaySettings = RelaySettings()) -> None:  # noqa: B008 -
         state=relay_state(settings.state),
         audiences=frozenset(name.lower() for name in settings.audiences),
     )
+    write_logs(settings.log_format, settings.log_level)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(serve(settings))
+        try:
+            runner.run(serve(settings))
+        except KwaaiNetError as error:
+            if settings.log_format == "text":
+                raise
+            LOG.error("failed", reason=str(error))
+            raise SystemExit(1) from None
 
 
 async def serve(settings: RelaySettings, say: Callable[[str], None] = _print) -> None:
-    """Run a relay until SIGINT or SIGTERM; `say` gets what people should read."""
+    """Run a relay until SIGINT or SIGTERM; `say` gets what people should read, and the log what
+    programs should.
+    """
+    text = settings.log_format == "text"
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C cancels the task
             loop.add_signal_handler(number, stop.set)
     async with Relay(settings) as running:
-        say(_greeting(running))
+        if text:
+            say(_greeting(running))
+        else:
+            LOG.info("started", **_facts(running))
         await stop.wait()
-        say("Stopping; the nodes are told to come back.")
+        if text:
+            say("Stopping; the nodes are told to come back.")
+        else:
+            LOG.info("stopping", nodes=len(running.hub))
+    if not text:
+        LOG.info("stopped")
+
+
+def _facts(running: Relay) -> dict[str, Any]:
+    settings = running.settings
+    return {
+        "version": __version__,
+        "port": running.port,
+        "tls": settings.tls_cert is not None,
+        "stun": settings.stun,
+        "api": settings.api,
+        "database": "postgresql" if settings.database else "sqlite",
+    }
 
 
 def _greeting(running: Relay) -> str:

@@ -86,7 +86,7 @@ def test_a_file_that_is_no_database_is_said_so(tmp_path: Path) -> None:
 
 
 def test_a_transaction_that_fails_leaves_nothing(database: Database) -> None:
-    failures = []
+    failures: list[str] = []
 
     def forget_and(state: State, then: str) -> None:
         with state.transaction() as connection:
@@ -94,15 +94,14 @@ def test_a_transaction_that_fails_leaves_nothing(database: Database) -> None:
             connection.execute(text(then))
             raise ZeroDivisionError
 
-    with State(
-        database.folder, OLD, database=database.url, failed=lambda: failures.append(1)
-    ) as state:
+    with State(database.folder, OLD, database=database.url, failed=failures.append) as state:
         with pytest.raises(ZeroDivisionError):
             forget_and(state, "SELECT 1")
         assert not failures
         with pytest.raises(StoreError, match="written"):
             forget_and(state, "INSERT INTO nowhere VALUES (1)")
         assert len(failures) == 1
+        assert "nowhere" in failures[0]
         assert said(state, "SELECT count(*) FROM notes") == [(1,)]
 
 
