@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["FRAME_CSP", "IMMUTABLE", "REVALIDATE", "headers_for", "media_type"]
+__all__ = ["FRAME_CSP", "IMMUTABLE", "MAP_CSP", "REVALIDATE", "headers_for", "media_type"]
 
 IMMUTABLE: Final = "public, max-age=31536000, immutable"
 REVALIDATE: Final = "no-cache"
@@ -15,6 +15,12 @@ FRAME_CSP: Final = (
     "worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors *"
 )
 """The frame runs its own script and worker, compiles WASM, and dials relays and model hosts."""
+
+MAP_CSP: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""The map's page asks nobody but its relay."""
 
 _EVERY: Final = {
     "Access-Control-Allow-Origin": "*",
@@ -58,4 +64,6 @@ def headers_for(path: str) -> dict[str, str]:
         headers["Service-Worker-Allowed"] = "/"
     if path == "frame.html":
         headers["Content-Security-Policy"] = FRAME_CSP
+    if path == "map.html":
+        headers["Content-Security-Policy"] = MAP_CSP
     return headers

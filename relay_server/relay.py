@@ -14,6 +14,7 @@ from relay_server.app import make_app
 from relay_server.clock import SystemClock
 from relay_server.hub import Hub
 from relay_server.logs import LOG
+from relay_server.map.network import NetworkMap
 from relay_server.map.service import MapService
 from relay_server.server import Server, server_config
 from relay_server.settings import RelaySettings
@@ -37,6 +38,8 @@ class Relay:
         self._clock = clock or SystemClock()
         self.hub = Hub(settings, self._clock)
         self.port = 0
+        self.map: NetworkMap
+        """There as soon as the relay runs."""
         self._server: Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._stun: asyncio.DatagramTransport | None = None
@@ -72,6 +75,7 @@ class Relay:
                 api = await stack.enter_async_context(ApiService(settings, self.hub, self._clock))
             network = MapService(settings, self.hub, self._clock)
             await stack.enter_async_context(network)
+            self.map = network.map
             app = make_app(settings, self.hub, network, api.app if api is not None else None)
             config = server_config(
                 app, self.hub, network.map, cert=settings.tls_cert, key=settings.tls_key

@@ -2,6 +2,7 @@
  * Builds all that the CDN serves into dist/cdn:  node build/runtime/bundle.mjs [--release]
  *
  *   sovereign-ai.js, frame.html, frame.js, worker.js    by name; whoever loads one pins it
+ *   map.html, map.css, map.js                           the page of the relay's map
  *   runtime/<name>-<hash>.<ext>                         by hash; worker.js pins them all
  *   <file>.br, <file>.gz                                the same, compressed
  *
@@ -17,7 +18,7 @@ import { alone, place, sha256 } from './files.mjs';
 import { CDN, LOCK, MODULES, RUNTIME, TABLE } from './paths.mjs';
 import { kilobytes, step } from './progress.mjs';
 import { pythonArchives } from './python.mjs';
-import { scripts } from './scripts.mjs';
+import { mapPage, scripts } from './scripts.mjs';
 
 const release = process.argv.includes('--release');
 
@@ -55,9 +56,14 @@ async function build() {
     built = await scripts(table);
     return built.join(' ');
   });
+  let pages = [];
+  await step('map', async () => {
+    pages = await mapPage();
+    return pages.join(' ');
+  });
   await step('sweep', () => sweep(table));
   const files = Object.entries(table).map(([name, { file }]) => [name, path.join(RUNTIME, file)]);
-  files.push(...built.map((name) => [name, path.join(CDN, name)]));
+  files.push(...[...built, ...pages].map((name) => [name, path.join(CDN, name)]));
   const sizes = {};
   const squeeze = ([name, file]) =>
     step(`compress ${name}`, async () => {

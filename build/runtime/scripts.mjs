@@ -1,4 +1,4 @@
-/** Bundles TypeScript into the three scripts that the CDN serves. */
+/** Bundles TypeScript into the scripts that the CDN serves, and their pages. */
 
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -30,6 +30,17 @@ const ENTRIES = {
   frame: 'loader/frame/index.ts',
   worker: 'loader/worker/index.ts',
 };
+
+/** The map's page: not of what a visitor of a site downloads. */
+const MAP = ['map.html', 'map.css', 'map.js'];
+
+export async function mapPage() {
+  const from = path.join(ROOT, 'loader/map');
+  await place(path.join(CDN, 'map.html'), await readFile(path.join(from, 'map.html')));
+  await bundle({ entryPoints: [path.join(from, 'map.css')] }, path.join(CDN, 'map.css'));
+  await bundle({ entryPoints: [path.join(from, 'index.ts')] }, path.join(CDN, 'map.js'));
+  return MAP;
+}
 
 export async function scripts(table) {
   const made = [];

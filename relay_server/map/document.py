@@ -46,7 +46,8 @@ class ModelView(Struct, frozen=True, kw_only=True):
     name: str
     """As this relay offers it; "" when it does not."""
     state: ModelState
-    """whole: every block is served; gaps: some are; idle: none is."""
+    """whole: every block is served; gaps: some are; idle: none is. Where the name is "", a model
+    is taken to end with the last block that is announced."""
     nodes: int
     fetching: int
     blocks: list[int]
@@ -66,7 +67,8 @@ class ModelView(Struct, frozen=True, kw_only=True):
 
 class Totals(Struct, frozen=True, kw_only=True):
     state: NetworkState
-    """up: at least one model is whole; gaps: nodes serve, none is; idle: no node serves."""
+    """up: a model is whole; gaps: nodes serve, none is; idle: no node serves. A relay that offers
+    models goes by those."""
     nodes: int
     """Nodes that serve at least one block."""
     fetching: int
@@ -81,7 +83,7 @@ class Totals(Struct, frozen=True, kw_only=True):
     models: int
     """Models that are offered here or served by somebody; at most MODELS of them are listed."""
     whole: int
-    """Of the listed ones."""
+    """Of those by which the state is told."""
 
 
 class RelayView(Struct, frozen=True, kw_only=True):
@@ -101,7 +103,7 @@ class MapDocument(Struct, frozen=True, kw_only=True):
     """Of the last change, in seconds since 1970."""
     totals: Totals
     models: Sequence[ModelView]
-    """Those offered here first, then by nodes."""
+    """Those offered here first; of them whole ones first, then by nodes."""
     spans: dict[str, list[SpanView]]
     """By model; of each at most SPANS, those of most nodes first."""
     relays: Sequence[RelayView]

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from relay_server.counters import Counters
 from relay_server.map.document import ModelView, Totals
+from relay_server.map.views import judged
 
 __all__ = ["EVERY", "LENGTH", "History", "Sample"]
 
@@ -29,7 +30,7 @@ class Sample(Struct, frozen=True, array_like=True):
     """Models that could be asked."""
     covered: int
     blocks: int
-    """Blocks that somebody served, of those of all models that any node served."""
+    """Blocks that somebody served, of those of all judged models that any node served."""
     throughput: float
     """Positions through one block, of all nodes together, a second."""
     answers: int
@@ -52,7 +53,7 @@ class History:
 
     def take(self, now: float, totals: Totals, models: list[ModelView]) -> Sample:
         """Keep what is so at `now`, in seconds since 1970."""
-        served = [model for model in models if model.nodes]
+        served = [model for model in judged(models) if model.nodes]
         counted = self._counted()
         answers, tokens, forwarded = (
             new - old for new, old in zip(counted, self._before, strict=True)

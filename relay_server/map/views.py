@@ -12,7 +12,7 @@ from relay_server.map.document import ModelState, ModelView, NetworkState, SpanV
 from relay_server.map.tally import ModelTally, Tally
 from relay_server.models import Model
 
-__all__ = ["MODELS", "SPANS", "Views"]
+__all__ = ["MODELS", "SPANS", "Views", "judged"]
 
 MODELS: Final = 32
 """Models listed: anybody can announce any number of them."""
@@ -24,6 +24,7 @@ _FEWEST: Final = 2
 """A block with fewer nodes than this breaks the model when one of them leaves."""
 
 _NOBODY: Final = ModelTally()
+_ORDER: Final[dict[ModelState, int]] = {"whole": 0, "gaps": 1, "idle": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +47,14 @@ class Views:
 
     def models(self) -> list[ModelView]:
         """Those listed, in their order; an unchanged one is the same object as before."""
-        made = {id: self._model(id) for id in self._listed()}
-        self._made = made
-        return [made[id].view for id in made]
+        self._made = {id: self._model(id) for id in self._listed()}
+        views = [made.view for made in self._made.values()]
+        # What can be asked comes first, whatever waits for nodes last; else as listed.
+        return sorted(views, key=lambda view: (not view.name, _ORDER[view.state]))
 
     def totals(self, models: Sequence[ModelView], connected: int) -> Totals:
         tally = self._tally
-        whole = sum(model.state == "whole" for model in models)
+        whole = sum(model.state == "whole" for model in judged(models))
         state: NetworkState = "up" if whole else "gaps" if tally.nodes else "idle"
         unlisted = sum(id.hex() not in self.offered for id in tally.models)
         return Totals(
@@ -98,6 +100,12 @@ class Views:
         ):
             return made
         return _Made(tally, tally.changes, offered, _view(id, tally, offered))
+
+
+def judged(models: Sequence[ModelView]) -> list[ModelView]:
+    """Those by which the network is judged: the relay's own, whose number of blocks is known. One
+    that offers none goes by what is announced."""
+    return [model for model in models if model.name] or list(models)
 
 
 def _view(id: str, tally: ModelTally, offered: Model | None) -> ModelView:
