@@ -10,6 +10,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp
 
 from relay_server.files import BrowserFiles
+from relay_server.guard import Guard
 from relay_server.headers import headers_for
 from relay_server.hub import Hub
 from relay_server.map.service import MapService
@@ -42,8 +43,10 @@ def make_app(
     if api is not None:
         routes.append(Mount("/v1", api))
     if settings.cdn is not None:
-        routes.append(Mount("/", BrowserFiles(settings.cdn)))
-    return Starlette(routes=routes, middleware=[Middleware(Metered, counters=hub.counters)])
+        routes.append(Mount("/", BrowserFiles(settings.cdn, settings.origins)))
+    guard = Middleware(Guard, settings=settings, gate=hub.gate, counters=hub.counters)
+    metered = Middleware(Metered, counters=hub.counters)
+    return Starlette(routes=routes, middleware=[guard, metered])
 
 
 async def _upgrade_required(request: Request) -> Response:

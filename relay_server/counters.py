@@ -41,7 +41,7 @@ class Counters:
     forwarded_frames: int = 0
     forwarded_bytes: int = 0
     undelivered: Counter[str] = field(default_factory=Counter)
-    """By code: absent, full."""
+    """By code: absent, full, unwanted."""
     refused: Counter[str] = field(default_factory=Counter)
     """By code; also connections turned away before they were one."""
     published: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from starlette.datastructures import Headers
@@ -21,9 +22,10 @@ _ENCODINGS = (("br", ".br"), ("gzip", ".gz"))
 class BrowserFiles(StaticFiles):
     """As StaticFiles, which also keeps requests within the directory."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, origins: Collection[str] = ()) -> None:
         super().__init__(directory=directory)
         self._root = os.path.realpath(directory)
+        self._origins = origins
 
     def file_response(
         self,
@@ -34,7 +36,7 @@ class BrowserFiles(StaticFiles):
     ) -> Response:
         request = Headers(scope=scope)
         path = os.path.relpath(full_path, self._root)
-        headers = headers_for(path) | {"Vary": "Accept-Encoding"}
+        headers = headers_for(path, self._origins) | {"Vary": "Accept-Encoding"}
         chosen = os.fspath(full_path)
         for encoding, suffix in _ENCODINGS:
             if accepted(request.get("accept-encoding", ""), encoding):

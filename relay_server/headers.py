@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
-__all__ = ["FRAME_CSP", "IMMUTABLE", "MAP_CSP", "REVALIDATE", "headers_for", "media_type"]
+from starlette.datastructures import MutableHeaders
+
+__all__ = [
+    "FRAME_CSP",
+    "IMMUTABLE",
+    "MAP_CSP",
+    "REVALIDATE",
+    "hardened",
+    "headers_for",
+    "media_type",
+]
 
 IMMUTABLE: Final = "public, max-age=31536000, immutable"
 REVALIDATE: Final = "no-cache"
@@ -12,9 +23,17 @@ REVALIDATE: Final = "no-cache"
 
 FRAME_CSP: Final = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; connect-src * ws: wss:; "
-    "worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors *"
+    "worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors "
 )
-"""The frame runs its own script and worker, compiles WASM, and dials relays and model hosts."""
+"""The frame runs its own script and worker, compiles WASM, and dials relays and model hosts. Who
+may hold it comes last."""
+
+_INERT: Final = "default-src 'none'; frame-ancestors 'none'; sandbox"
+"""For whatever is no page, script or file of ours: should a browser show it, it can do nothing."""
+
+_INERT_TYPES: Final = ("text/plain", "application/json", "application/octet-stream")
+
+_HSTS: Final = "max-age=31536000"
 
 MAP_CSP: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -50,8 +69,20 @@ def media_type(path: str) -> str:
     return _TYPES.get(path[dot:].lower() if dot >= 0 else "", "application/octet-stream")
 
 
-def headers_for(path: str) -> dict[str, str]:
-    """Headers of the browser file at `path`, without a leading slash.
+def hardened(headers: MutableHeaders, *, tls: bool) -> None:
+    """Add what every answer carries, wherever it was made; what it says itself stands."""
+    for name, value in _EVERY.items():
+        if name != "Access-Control-Allow-Origin":
+            headers.setdefault(name, value)
+    if headers.get("content-type", "text/plain").startswith(_INERT_TYPES):
+        headers.setdefault("Content-Security-Policy", _INERT)
+    if tls:
+        headers.setdefault("Strict-Transport-Security", _HSTS)
+
+
+def headers_for(path: str, origins: Collection[str] = ()) -> dict[str, str]:
+    """Headers of the browser file at `path`, without a leading slash. `origins`: the sites that
+    may hold the frame; all of them when it is empty.
 
     COEP is on all that can make a document or a worker: a site that is cross-origin isolated
     refuses a frame or worker without it, and one that is not does not mind it.
@@ -63,7 +94,8 @@ def headers_for(path: str) -> dict[str, str]:
     if path == "worker.js":
         headers["Service-Worker-Allowed"] = "/"
     if path == "frame.html":
-        headers["Content-Security-Policy"] = FRAME_CSP
+        holders = " ".join(["'self'", *sorted(origins)]) if origins else "*"
+        headers["Content-Security-Policy"] = FRAME_CSP + holders
     if path == "map.html":
         headers["Content-Security-Policy"] = MAP_CSP
     return headers

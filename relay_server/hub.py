@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator
 
 from pyodide_node.errors import ProtocolError, RecordError
@@ -35,14 +34,16 @@ from pyodide_node.wire.messages import (
     to_frame,
 )
 from pyodide_node.wire.records import check_record
-from relay_server.addresses import network_of
 from relay_server.counters import Counters
 from relay_server.entry import check_hello, verify
+from relay_server.gate import Gate
 from relay_server.map.tally import Tally
+from relay_server.memory import excess_holders
+from relay_server.networks import Networks
 from relay_server.node import Node, Socket
 from relay_server.rates import Rate
 from relay_server.refusal import PROTOCOL, Refusal
-from relay_server.settings import CONTROL_SLACK, RelaySettings
+from relay_server.settings import CONTROL_SLACK, EVICT_AFTER, RelaySettings
 from relay_server.topics import Later, Topics, batches
 
 __all__ = ["Hub"]
@@ -67,12 +68,14 @@ class Hub:
         self._clock = clock
         self._nodes: dict[bytes, Node] = {}
         self._entering: dict[Node, None] = {}
-        self._addresses: Counter[str] = Counter()
+        self.networks = Networks(settings)
+        self.gate = Gate(settings, self.networks, self.counters, clock)
         self._topics = Topics(later or _loop_later, self._tell)
         self._messages = Rate(settings.messages_per_second, settings.messages_per_second)
         self._bytes = Rate(settings.bytes_per_second, settings.bytes_per_second)
         self._publishes = Rate(settings.publishes_per_second, settings.publish_burst)
         self._queue_limit = settings.queue_bytes
+        self._arrived = 0
 
     def __len__(self) -> int:
         """Nodes that have entered."""
@@ -98,9 +101,15 @@ class Hub:
 
     def refuses(self, address: str) -> str | None:
         """Why a new connection from `address` is not taken; None when it is."""
-        reason = self.full
-        if not reason and self._addresses[network_of(address)] >= self.settings.max_per_address:
-            reason = "TooManyFromOneAddress"
+        now = self._clock.monotonic()
+        network = self.networks.of(address)
+        reason = self.networks.refuses(network, now)
+        if not reason and self.full == "TooManyHandshakes":
+            oldest = next(iter(self._entering))
+            if now - oldest.heard > EVICT_AFTER:
+                self._cut(oldest, "HandshakeTimeout")
+                self.disconnected(oldest)
+        reason = reason or self.full
         if not reason:
             return None
         self.counters.refused[reason] += 1
@@ -108,15 +117,11 @@ class Hub:
 
     def connected(self, socket: Socket, host: str, address: str) -> Node:
         """A WebSocket has opened: challenge it."""
-        network = network_of(address)
-        node = Node(
-            socket,
-            host=host,
-            address=network,
-            nonce=os.urandom(32),
-            now=self._clock.monotonic(),
-        )
-        self._addresses[network] += 1
+        network = self.networks.of(address)
+        now = self._clock.monotonic()
+        node = Node(socket, host=host, network=network, nonce=os.urandom(32), now=now)
+        network.connections += 1
+        network.entering += 1
         self._entering[node] = None
         node.send(Challenge(node.nonce))
         return node
@@ -143,6 +148,18 @@ class Hub:
         except Refusal as refusal:
             self.refuse(node, refusal)
 
+    def idled(self, node: Node, size: int) -> None:
+        """A WebSocket frame that is no whole message: it counts, and so does what answers it."""
+        self._slow_down(node, size, self._clock.monotonic())
+        if node.socket.buffered > self._queue_limit + CONTROL_SLACK:
+            self._cut(node, "Slow")
+
+    def arrived(self, size: int) -> None:
+        """Bytes that some socket has read. Much of it between two sweeps may be much to hold."""
+        self._arrived += size
+        if self._arrived > self.settings.total_queue_bytes // 4:
+            self._look_at_memory()
+
     def refuse(self, node: Node, refusal: Refusal) -> None:
         """Tell a node why, and close its connection."""
         self.counters.refused[refusal.code] += 1
@@ -155,10 +172,10 @@ class Hub:
         if node.left:
             return
         node.left = True
-        self._entering.pop(node, None)
-        self._addresses[node.address] -= 1
-        if not self._addresses[node.address]:
-            del self._addresses[node.address]
+        if not node.key:
+            del self._entering[node]
+            node.network.entering -= 1
+        node.network.connections -= 1
         self._topics.leave(node)
         if self._nodes.get(node.key) is node:
             del self._nodes[node.key]
@@ -171,9 +188,7 @@ class Hub:
     def sweep(self) -> None:
         """Look at all deadlines, and at the memory that slow nodes hold."""
         now, settings = self._clock.monotonic(), self.settings
-        waiting = 0
         for node in self:
-            waiting += node.socket.buffered
             silent = now - node.heard
             if not node.key:
                 if silent > settings.handshake_deadline:
@@ -186,11 +201,21 @@ class Hub:
             elif silent > settings.ping_after and not node.pinged:
                 node.pinged = True
                 self._tell(node, *_encoded(Ping(int(now * 1000))))
-        crowded = waiting > settings.total_queue_bytes
+        self._look_at_memory()
+        self.gate.sweep()
+        self.networks.sweep(now)
+        self.directory.expire(self._clock.wall())
+
+    def _look_at_memory(self) -> None:
+        self._arrived = 0
+        settings = self.settings
+        held = sum(node.held for node in self)
+        crowded = held > settings.total_queue_bytes
         self._queue_limit = (
             min(settings.queue_bytes, limits.MESSAGE) if crowded else settings.queue_bytes
         )
-        self.directory.expire(self._clock.wall())
+        for node in excess_holders(self, held, settings.total_queue_bytes) if crowded else ():
+            self._cut(node, "Crowded")
 
     # --- messages -------------------------------------------------------------------------
 
@@ -200,6 +225,7 @@ class Hub:
         excess = max(
             self._messages.excess(node.message_state, now),
             self._bytes.excess(node.byte_state, now),
+            self.networks.spend(node.network, now, size),
         )
         if excess > _SHORTEST_HOLD:
             self.counters.throttled += 1
@@ -234,6 +260,7 @@ class Hub:
         check_hello(hello, node.nonce, node.host, audiences)
         older = self._nodes.get(hello.public_key)
         del self._entering[node]
+        node.network.entering -= 1
         node.key = hello.public_key
         node.nonce = b""
         node.sender_body = to_frame(Forwarded(node.key)).body
@@ -258,8 +285,12 @@ class Hub:
     def _forward(self, node: Node, to: bytes, frame: Frame) -> None:
         target = self._nodes.get(to)
         counters = self.counters
+        if to not in node.partners:
+            node.wrote_to(to)
         if target is None:
             code = "absent"
+        elif not target.wants(node):
+            code = "unwanted"
         elif target.socket.buffered + len(frame.payload) > self._queue_limit:
             code = "full"
         else:
@@ -273,7 +304,8 @@ class Hub:
     def _publish(self, node: Node, signed: bytes) -> None:
         now = self._clock.monotonic()
         node.publish_state = self._publishes.spend(node.publish_state, now)
-        if self._publishes.excess(node.publish_state, now) > 0:
+        crowd = self.networks.publishes_too_fast(node.network, now)
+        if crowd or self._publishes.excess(node.publish_state, now) > 0:
             raise Refusal("RateLimited", "too many announcements; one every 120 s is enough")
         wall = self._clock.wall()
         record = check_record(verify, signed, wall)

@@ -8,6 +8,8 @@ from pyodide_node.hosts.base import Buffer
 from pyodide_node.wire import limits
 from pyodide_node.wire.frames import HEADER
 from pyodide_node.wire.messages import Message, to_frame
+from relay_server.networks import Network
+from relay_server.settings import PARTNERS
 
 __all__ = ["Node", "Socket"]
 
@@ -22,6 +24,9 @@ class Socket(Protocol):
 
     @property
     def written(self) -> int: ...
+
+    @property
+    def unfinished(self) -> int: ...
 
     def send(self, *parts: Buffer) -> None: ...
 
@@ -38,7 +43,6 @@ class Node:
     """State of one connection; `key` is empty until the node has proved it."""
 
     __slots__ = (
-        "address",
         "announced",
         "byte_state",
         "doomed",
@@ -49,7 +53,9 @@ class Node:
         "key",
         "left",
         "message_state",
+        "network",
         "nonce",
+        "partners",
         "pinged",
         "publish_state",
         "received",
@@ -60,11 +66,11 @@ class Node:
     )
 
     def __init__(
-        self, socket: Socket, *, host: str, address: str, nonce: bytes, now: float
+        self, socket: Socket, *, host: str, network: Network, nonce: bytes, now: float
     ) -> None:
         self.socket = socket
         self.host = host
-        self.address = address
+        self.network = network
         self.nonce = nonce
         self.key = b""
         self.sender_body = b""
@@ -73,6 +79,8 @@ class Node:
         """The model of its announcement."""
         self.topics: tuple[bytes, ...] = ()
         """Models that it subscribes to."""
+        self.partners: dict[bytes, None] = {}
+        """Nodes that it has written to, the oldest first."""
         self.sent = 0
         self.received = 0
         self.heard = now
@@ -98,6 +106,27 @@ class Node:
         header = HEADER.pack(limits.VERSION, kind, len(body), 0, self.sent, length, 0)
         self.sent = self.sent + 1 if self.sent < _LAST_SEQUENCE else 0
         self.socket.send(header, body, payload)
+
+    @property
+    def held(self) -> int:
+        """Bytes of memory that its slowness takes: what waits for it, and what it has begun."""
+        return self.socket.buffered + self.socket.unfinished
+
+    def wrote_to(self, peer: bytes) -> None:
+        """From now on that peer may write back."""
+        if peer not in self.partners:
+            if len(self.partners) >= PARTNERS:
+                del self.partners[next(iter(self.partners))]
+            self.partners[peer] = None
+
+    def wants(self, sender: Node) -> bool:
+        """Whether packets of `sender` are welcome: this node offers itself to all, has written to
+        it, or looks for those who serve what the sender does."""
+        return (
+            sender.key in self.partners
+            or bool(self.announced)
+            or (bool(sender.announced) and sender.announced in self.topics)
+        )
 
     def stalled_for(self, now: float) -> float:
         """Seconds since something that waited for this node has left; 0 when nothing waits."""

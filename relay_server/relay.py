@@ -16,6 +16,7 @@ from relay_server.hub import Hub
 from relay_server.logs import LOG
 from relay_server.map.network import NetworkMap
 from relay_server.map.service import MapService
+from relay_server.private_logs import keep_addresses_out
 from relay_server.server import Server, server_config
 from relay_server.settings import RelaySettings
 from relay_server.stun import StunServer
@@ -64,6 +65,7 @@ class Relay:
 
     async def __aenter__(self) -> Relay:
         settings = self.settings
+        keep_addresses_out()
         async with AsyncExitStack() as stack:
             listener = await self._listen()
             stack.callback(listener.close)

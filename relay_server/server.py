@@ -13,10 +13,12 @@ from typing import Any, Final, cast
 import uvicorn
 from starlette.types import ASGIApp
 
+from pyodide_node.wire import limits
 from relay_server.http import HttpConnection, Upgrades
 from relay_server.hub import Hub
 from relay_server.map.network import NetworkMap
 from relay_server.map.socket import PATH, MapSocket
+from relay_server.settings import HTTP_HEAD
 from relay_server.websocket import MeshSocket
 
 __all__ = ["Server", "server_config"]
@@ -43,7 +45,8 @@ def server_config(
         sockets.by_path[PATH.encode()] = feed
     return uvicorn.Config(
         app,
-        http=HttpConnection,
+        http=cast(Any, functools.partial(HttpConnection, hub.gate)),
+        h11_max_incomplete_event_size=HTTP_HEAD,
         ws=cast(Any, sockets),
         lifespan="off",
         log_config=None,
@@ -72,7 +75,28 @@ class Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        # As uvicorn's, with a deadline for TLS handshakes, which are cheap to leave half done.
+        config, loop = self.config, asyncio.get_running_loop()
+
+        def connection() -> asyncio.Protocol:
+            made = cast(Any, config.http_protocol_class)
+            state = self.server_state
+            protocol: asyncio.Protocol = made(
+                config=config, server_state=state, app_state={}, _loop=loop
+            )
+            return protocol
+
+        self.servers = [
+            await loop.create_server(
+                connection,
+                sock=listener,
+                ssl=config.ssl,
+                backlog=config.backlog,
+                ssl_handshake_timeout=limits.HANDSHAKE_DEADLINE if config.ssl else None,
+            )
+            for listener in sockets or []
+        ]
+        self.started = True
         await self.on_tick(0)
         self.up.set()
 

@@ -28,11 +28,32 @@ CONTROL_SLACK: Final = 256 * 1024
 """Room that a full queue still has for the relay's own words; who does not read those is cut."""
 
 PUSHES_PER_SECOND: Final = 4_000
-"""Record pushes of one model in all: the more subscribers, the more records share a message."""
+"""Messages about one model to all its subscribers together: the more there are, the more records
+share a message."""
 
-READ_SLICE: Final = 64 * 1024
-"""Bytes parsed before looking whether the connection still stands: a flood of tiny frames must
-not keep the loop."""
+GONE_KEPT: Final = 4096
+"""Nodes of one model that left, still to be told of. It is a hint: their records expire."""
+
+READ_SLICE: Final = 16 * 1024
+"""Bytes parsed before looking whether the connection still stands and is within its rates: a flood
+of tiny frames must not keep the loop."""
+
+PARTNERS: Final = 1024
+"""Nodes that one has written to, and so may hear from. Links of a node are half as many."""
+
+EVICT_AFTER: Final = 1.0
+"""Seconds; when handshakes are many, the oldest gives way to a new one if it took longer. An honest
+one takes two round trips."""
+
+HTTP_HEAD: Final = 16 * 1024
+"""Bytes of one request's line and headers."""
+
+HTTP_WAIT: Final = 15.0
+"""Seconds for a request to come, from the connection's begin or the last answer's end, and for
+somebody who downloads to take something of what waits."""
+
+HTTP_PATIENCE: Final = 5.0
+"""Seconds that a request over its address's rate waits; one that had to wait longer is refused."""
 
 
 LogFormat = Literal["text", "json"]
@@ -94,6 +115,12 @@ class RelaySettings:
     """For people, or one JSON object a line. On standard error."""
     log_level: Annotated[LogLevel, _LOGS] = "info"
     """What is logged at least; no level writes addresses, prompts or keys."""
+    origins: Annotated[frozenset[str], _listed("--origin")] = frozenset()
+    """Sites whose pages may join here, each as https://example.org. Default: all. Native nodes
+    name none and may always."""
+    admin_token: Annotated[str, Parameter(show_default=False)] = ""
+    """Whoever sends it (Authorization: Bearer) may see /metrics. Without one, only programs on this
+    machine that do not come through a proxy may."""
 
     api: Annotated[bool, _API] = False
     """Answer OpenAI's API under /v1, from the mesh, to those with a key (`kwaainet api-key`).
@@ -116,8 +143,19 @@ class RelaySettings:
     max_per_address: Annotated[int, _LIMIT] = 512
     """Of those, from one IPv4 address or one IPv6 /64: a school behind one address is welcome,
     one machine with all the keys is not."""
-    max_handshakes: Annotated[int, _LIMIT] = 256
-    """Connections that have not proved a key yet."""
+    max_handshakes: Annotated[int, _LIMIT] = 1024
+    """Connections that have not proved a key yet. Beyond it, the oldest gives way to a new one."""
+    max_handshakes_per_address: Annotated[int, _LIMIT] = 128
+    """Of those, from one address. Who meets this limit in a crowd comes back in seconds."""
+    joins_per_address: Annotated[float, _LIMIT] = 20.0
+    """Connections of one address in the long run, a second; as many as it may have at once."""
+    max_http: Annotated[int, _LIMIT] = 4096
+    """HTTP connections at once: pages, downloads, and nodes before their upgrade."""
+    max_http_per_address: Annotated[int, _LIMIT] = 512
+    """Of those, from one address."""
+    requests_per_address: Annotated[float, _LIMIT] = 200.0
+    """HTTP requests of one address, a second; ten times as many at once. Beyond it they wait, and
+    are refused after five seconds. A page takes about 20, a model one for each megabyte."""
     max_topics: Annotated[int, _LIMIT] = 32
     """Models that one node may subscribe to."""
     map_viewers: Annotated[int, _LIMIT] = 1_000
@@ -130,15 +168,25 @@ class RelaySettings:
     """From one node; beyond it, it is read more slowly. Decoding takes tens a token."""
     bytes_per_second: Annotated[float, _LIMIT] = 64 * 1024 * 1024
     """From one node; beyond it, it is read more slowly."""
+    messages_per_address: Annotated[float, _LIMIT] = 20_000.0
+    """From all nodes of one address together; beyond it, they are read more slowly."""
+    bytes_per_address: Annotated[float, _LIMIT] = 256 * 1024 * 1024
+    """From all nodes of one address together; beyond it, they are read more slowly."""
     publishes_per_second: Annotated[float, _LIMIT] = 1.0
     """Announcements of one node in the long run; beyond it and the burst, it is refused."""
     publish_burst: Annotated[float, _LIMIT] = 30.0
     """Announcements of one node at once. Honest ones come every 120 s and on change."""
 
+    publishes_per_address: Annotated[float, _LIMIT] = 20.0
+    """Announcements of all nodes of one address in the long run, a second; two for each node that
+    it may have at once."""
+
     queue_bytes: Annotated[int, _LIMIT] = limits.OUTBOX
     """Waiting for one slow node before what is sent to it is undelivered."""
     total_queue_bytes: Annotated[int, _LIMIT] = 512 * 1024 * 1024
-    """Waiting for all nodes together; beyond it each may keep one message only."""
+    """Held for all nodes together: waiting for slow ones, and messages that are still coming.
+    Beyond it each may have one message waiting; beyond half as much again, who holds most is
+    cut."""
 
     handshake_deadline: Annotated[float, _TIME] = limits.HANDSHAKE_DEADLINE
     """For a new connection to prove its key."""

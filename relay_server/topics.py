@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pyodide_node.wire import limits
 from pyodide_node.wire.messages import Gone, Records, to_frame
 from relay_server.node import Node
-from relay_server.settings import PUSHES_PER_SECOND
+from relay_server.settings import GONE_KEPT, PUSHES_PER_SECOND
 
 __all__ = ["Topics", "batches"]
 
@@ -27,11 +27,14 @@ def batches(records: list[bytes]) -> list[Records]:
 
 
 class _Topic:
-    __slots__ = ("busy", "pending", "subscribers")
+    __slots__ = ("busy", "gone", "pending", "subscribers")
 
     def __init__(self) -> None:
         self.subscribers: dict[Node, None] = {}
         self.pending: dict[bytes, bytes] = {}
+        """Records by publisher."""
+        self.gone: dict[bytes, None] = {}
+        """Publishers that left, the longest gone first."""
         self.busy = False
         """Whether a push went out so recently that the next one waits."""
 
@@ -66,6 +69,7 @@ class Topics:
         topic = self._topics.get(model)
         if topic is not None:
             topic.pending[publisher] = signed
+            topic.gone.pop(publisher, None)
             if not topic.busy:
                 self._push(model, topic)
 
@@ -73,20 +77,25 @@ class Topics:
         topic = self._topics.get(model)
         if topic is not None:
             topic.pending.pop(publisher, None)
-            frame = to_frame(Gone(publisher))
-            for node in list(topic.subscribers):
-                self._write(node, frame.type, frame.body)
+            topic.gone[publisher] = None
+            if len(topic.gone) > GONE_KEPT:
+                del topic.gone[next(iter(topic.gone))]
+            if not topic.busy:
+                self._push(model, topic)
 
     def _push(self, model: bytes, topic: _Topic) -> None:
         topic.busy = False
-        if self._topics.get(model) is not topic or not topic.pending:
+        if self._topics.get(model) is not topic or not (topic.pending or topic.gone):
             return
         pending, topic.pending = topic.pending, {}
-        for message in batches(list(pending.values())):
+        gone, topic.gone = topic.gone, {}
+        messages = [*batches(list(pending.values())), *map(Gone, gone)]
+        for message in messages:
             frame = to_frame(message)
             for node in list(topic.subscribers):
                 # Its own record alone would tell a node nothing.
                 if not (len(pending) == 1 and node.key in pending):
                     self._write(node, frame.type, frame.body)
         topic.busy = True
-        self._later(len(topic.subscribers) / PUSHES_PER_SECOND, lambda: self._push(model, topic))
+        pushed = len(messages) * len(topic.subscribers)
+        self._later(pushed / PUSHES_PER_SECOND, lambda: self._push(model, topic))

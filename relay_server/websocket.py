@@ -22,6 +22,7 @@ from websockets.server import ServerProtocol
 from pyodide_node.hosts.base import Buffer
 from pyodide_node.wire import limits
 from relay_server.addresses import client_address
+from relay_server.origins import may_join
 from relay_server.refusal import PROTOCOL, TOO_BIG, Refusal
 from relay_server.settings import CLOSE_DEADLINE, HELLO_MESSAGE, READ_SLICE, STOP_DEADLINE
 
@@ -50,6 +51,7 @@ class MeshSocket(asyncio.Protocol):
         "_open",
         "_parts",
         "_peers",
+        "_rest",
         "_transport",
         "written",
     )
@@ -62,6 +64,7 @@ class MeshSocket(asyncio.Protocol):
         self._open = False
         self._node: Node | None = None
         self._parts: bytearray | None = None
+        self._rest = b""
         self._cut_timer: asyncio.TimerHandle | None = None
         self._hold_timer: asyncio.TimerHandle | None = None
         self.written = 0
@@ -73,6 +76,12 @@ class MeshSocket(asyncio.Protocol):
     def buffered(self) -> int:
         """Bytes that wait because the node takes them slowly."""
         return self._transport.get_write_buffer_size()
+
+    @property
+    def unfinished(self) -> int:
+        """Bytes of messages that are not whole yet, or wait because the node is too fast."""
+        parts = self._parts
+        return len(self._conn.reader.buffer) + len(self._rest) + (len(parts) if parts else 0)
 
     def send(self, *parts: Buffer) -> None:
         """Write one binary message, joined once; dropped when the socket is closing."""
@@ -133,8 +142,15 @@ class MeshSocket(asyncio.Protocol):
         self._forget()
 
     def data_received(self, data: bytes) -> None:
+        self._hub.arrived(len(data))
+        self._read(data)
+
+    def _read(self, data: bytes) -> None:
         conn = self._conn
         for start in range(0, len(data), READ_SLICE):
+            if self._hold_timer is not None:
+                self._rest = data[start:]
+                break
             conn.receive_data(data[start : start + READ_SLICE])
             for event in conn.events_received():
                 if isinstance(event, Frame):
@@ -158,8 +174,11 @@ class MeshSocket(asyncio.Protocol):
         if request.path.partition("?")[0] != PATH:
             response = conn.reject(404, "the mesh is at /mesh\n")
         elif response.status_code == 101:
-            refusal = self._hub.refuses(self._address(request))
-            if refusal is not None:
+            origins, host = request.headers.get_all("Origin"), request.headers.get("Host", "")
+            allowed = self._hub.settings.origins
+            if not all(may_join(origin, host, allowed) for origin in origins):
+                response = conn.reject(403, "this relay does not serve this site\n")
+            elif (refusal := self._hub.refuses(self._address(request))) is not None:
                 response = conn.reject(503, f"{refusal}\n")
         conn.send_response(response)
         self._flush()
@@ -173,9 +192,11 @@ class MeshSocket(asyncio.Protocol):
 
     def _take(self, frame: Frame) -> None:
         node = self._node
-        if node is None or frame.opcode in (Opcode.PING, Opcode.PONG, Opcode.CLOSE):
-            return  # the protocol has answered; or nobody is listening any more
-        if frame.opcode is Opcode.TEXT:
+        if node is None:
+            return  # nobody is listening any more
+        if frame.opcode in (Opcode.PING, Opcode.PONG, Opcode.CLOSE):
+            self._hub.idled(node, len(frame.data))  # the protocol has answered
+        elif frame.opcode is Opcode.TEXT:
             refusal = Refusal("ProtocolError", "the mesh speaks binary messages only", PROTOCOL)
             self._hub.refuse(node, refusal)
         elif frame.opcode is Opcode.BINARY and frame.fin:
@@ -186,6 +207,8 @@ class MeshSocket(asyncio.Protocol):
             if frame.fin:
                 self._parts = None
                 self._hub.received(node, bytes(parts))
+            else:
+                self._hub.idled(node, len(frame.data))
 
     def _unreadable(self, error: Exception) -> None:
         node = self._node
@@ -216,7 +239,11 @@ class MeshSocket(asyncio.Protocol):
             self._hold_timer.cancel()
             self._hold_timer = None
             if not self._transport.is_closing():
-                self._transport.resume_reading()
+                rest, self._rest = self._rest, b""
+                if rest:
+                    self._read(rest)
+                if self._hold_timer is None:
+                    self._transport.resume_reading()
 
     def _forget(self) -> None:
         self._open = False

@@ -15,6 +15,7 @@ from pyodide_node import __version__
 from pyodide_node.errors import ConfigError, KwaaiNetError
 from relay_server.commands.node_options import relay_state
 from relay_server.logs import LOG, write_logs
+from relay_server.open_files import SPARE_FILES, raise_open_files
 from relay_server.relay import Relay
 from relay_server.settings import RelaySettings, default_cdn, default_models
 
@@ -41,6 +42,9 @@ def relay(*, settings: RelaySettings = RelaySettings()) -> None:  # noqa: B008 -
         audiences=frozenset(name.lower() for name in settings.audiences),
     )
     write_logs(settings.log_format, settings.log_level)
+    room = raise_open_files() - SPARE_FILES
+    if room < settings.max_connections:
+        settings = dataclasses.replace(settings, max_connections=max(1, room))
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         try:
             runner.run(serve(settings))
@@ -104,6 +108,8 @@ def _greeting(running: Relay) -> str:
     if settings.api:
         lines.append(f"  API: {running.url}/v1; this relay reads what is asked there")
     lines.append(f"  map: {running.url}/map; metrics: {running.url}/metrics")
+    if settings.max_connections < RelaySettings().max_connections:
+        lines.append(f"  at most {settings.max_connections} nodes (ulimit -n, --max-connections)")
     if settings.host not in ("127.0.0.1", "::1", "localhost") and not settings.audiences:
         lines.append("  open to others: name the relay with --audience your.host.name")
     return "\n".join(lines)

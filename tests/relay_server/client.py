@@ -26,6 +26,7 @@ from pyodide_node.wire.messages import (
     Records,
     Refused,
     Subscribe,
+    Undelivered,
     Welcome,
     decode,
     hello_bytes,
@@ -142,6 +143,11 @@ class Client:
 
     async def forward(self, to: bytes, payload: Buffer) -> None:
         await self.send(Forward(to), payload)
+
+    async def hears(self, peer: Client) -> None:
+        """Make packets of this peer welcome, by writing to it before it wants any."""
+        await self.forward(peer.key, b"")
+        assert await self.expect(Undelivered) == Undelivered(peer.key, "unwanted")
 
     async def forwarded(self) -> tuple[bytes, bytes]:
         """Who sent the next packet, and the packet."""

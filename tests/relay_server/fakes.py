@@ -44,6 +44,7 @@ class FakeSocket:
         self.sent: list[bytes] = []
         self.reads = True
         self.buffered = 0
+        self.unfinished = 0
         self.written = 0
         self.holds: list[float] = []
         self.welcomed = False
@@ -110,6 +111,10 @@ class FakeNode:
 
     def take(self) -> list[Message]:
         return self.socket.take()
+
+    def hears(self, peer: FakeNode) -> None:
+        """Packets of this peer are welcome."""
+        self.node.wrote_to(peer.key)
 
     def leave(self) -> None:
         self.world.hub.disconnected(self.node)

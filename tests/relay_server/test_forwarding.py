@@ -9,12 +9,14 @@ from tests.relay_server.client import Client
 
 async def test_a_packet_reaches_the_node_it_is_for(relay: Relay) -> None:
     async with Client(relay.mesh_url) as a, Client(relay.mesh_url) as b:
+        await b.hears(a)
         await a.forward(b.key, b"sealed")
         assert await b.forwarded() == (a.key, b"sealed")
 
 
 async def test_packets_keep_their_order(relay: Relay) -> None:
     async with Client(relay.mesh_url) as a, Client(relay.mesh_url) as b:
+        await b.hears(a)
         packets = [bytes([n]) * (n * 40) for n in range(100)]
         for packet in packets:
             await a.forward(b.key, packet)

@@ -42,6 +42,8 @@ async def test_a_node_is_welcomed_and_answered() -> None:
 async def test_what_a_slow_node_has_no_room_for_comes_back() -> None:
     world = World(SMALL)
     fast, slow, other = [await world.node(name) for name in ("fast", "slow", "other")]
+    for node in (slow, other):
+        node.hears(fast)
     slow.socket.reads = False
     for _ in range(3):
         fast.send(Forward(slow.key), bytes(4000))
@@ -61,6 +63,7 @@ async def test_what_a_slow_node_has_no_room_for_comes_back() -> None:
 async def test_a_node_that_takes_nothing_for_long_is_cut() -> None:
     world = World()
     fast, slow = await world.node("fast"), await world.node("slow")
+    slow.hears(fast)
     slow.socket.reads = False
     fast.send(Forward(slow.key), bytes(4000))
     world.pass_time(1)
@@ -128,6 +131,7 @@ async def test_when_all_are_slow_each_may_keep_less() -> None:
     world = World(RelaySettings(total_queue_bytes=limits.MESSAGE))
     fast, one, two = [await world.node(name) for name in ("fast", "one", "two")]
     for slow in (one, two):
+        slow.hears(fast)
         slow.socket.reads = False
         fast.send(Forward(slow.key), bytes(3_000_000))
     world.pass_time(1)
@@ -189,6 +193,7 @@ MESSAGES = st.sampled_from(EXAMPLES).map(encode_example)
 async def test_whatever_a_node_sends_another_can_go_on(sent: list[bytes], entered: bool) -> None:
     world = World()
     sender, receiver = await world.node("sender"), await world.node("receiver")
+    receiver.hears(sender)
     hostile = await world.node("hostile") if entered else FakeNode(world, "hostile")
     for number, data in enumerate(sent, hostile.sequence):
         if len(data) >= HEADER.size:  # well-numbered, or only the first would be looked into

@@ -93,6 +93,7 @@ async def test_nginx_passes_pages_and_mesh_on(tmp_path: Path) -> None:
         assert (answer.status, answer.body) == (200, b"ok\n")
         mesh = f"wss://localhost:{port}/mesh"
         async with Client(mesh, ssl=context) as a, Client(mesh, ssl=context) as b:
+            await b.hears(a)
             await a.forward(b.key, bytes(100_000))
             assert await b.forwarded() == (a.key, bytes(100_000))
             assert len(relay.hub) == 2

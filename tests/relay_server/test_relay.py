@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import datetime
 import logging
 import ssl
@@ -22,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 from pyodide_node.errors import ConfigError
 from relay_server import Relay, RelaySettings
 from relay_server.settings import default_cdn
-from tests.relay_server.client import PATIENCE, Client
+from tests.relay_server.client import Client
 from tests.relay_server.http import get
 
 
@@ -87,26 +85,6 @@ async def test_no_address_is_logged_however_much_else_is(relay: Relay) -> None:
     assert not [line for line in lines if "127.0.0.1" in line]
 
 
-async def test_a_connection_that_asks_for_nothing_is_cut(
-    relay: Relay, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("relay_server.http.FIRST_REQUEST", 0.0)
-    silent, writer = await asyncio.open_connection("127.0.0.1", relay.port)
-    async with asyncio.timeout(PATIENCE):
-        with contextlib.suppress(ConnectionResetError):
-            assert await silent.read() == b""
-    writer.close()
-    monkeypatch.setattr("relay_server.http.FIRST_REQUEST", 1.0)
-    async with Client(relay.mesh_url) as node:  # whose deadline ends with its upgrade
-        reader, writer = await asyncio.open_connection("127.0.0.1", relay.port)
-        async with asyncio.timeout(PATIENCE):
-            with contextlib.suppress(ConnectionResetError):
-                await reader.read()
-        writer.close()
-        await node.forward(node.key, b"still here")
-        assert await node.forwarded() == (node.key, b"still here")
-
-
 async def test_tls_serves_pages_and_mesh(tmp_path: Path) -> None:
     cert, key = self_signed(tmp_path)
     settings = RelaySettings(host="localhost", port=0, stun=False, tls_cert=cert, tls_key=key)
@@ -119,6 +97,7 @@ async def test_tls_serves_pages_and_mesh(tmp_path: Path) -> None:
             Client(relay.mesh_url, ssl=context) as a,
             Client(relay.mesh_url, ssl=context) as b,
         ):
+            await b.hears(a)
             await a.forward(b.key, bytes(100_000))
             assert await b.forwarded() == (a.key, bytes(100_000))
 

@@ -33,6 +33,7 @@ from tests.relay_server.http import get
 async def bystanders(relay: Relay) -> AsyncIterator[tuple[Client, Client]]:
     """Two nodes that can still talk when the test is over."""
     async with Client(relay.mesh_url) as a, Client(relay.mesh_url) as b:
+        await b.hears(a)
         yield a, b
         await a.forward(b.key, b"still here")
         assert await b.forwarded() == (a.key, b"still here")
@@ -116,6 +117,7 @@ async def test_a_websocket_ping_is_answered(relay: Relay) -> None:
 
 async def test_a_message_of_the_largest_size_passes(relay: Relay) -> None:
     async with Client(relay.mesh_url) as a, Client(relay.mesh_url) as b:
+        await b.hears(a)
         room = limits.MESSAGE - len(to_frame(Forward(b.key)).body)
         packet = bytes(range(256)) * (room // 256)
         await a.forward(b.key, packet)
@@ -151,6 +153,8 @@ async def test_a_node_that_does_not_read_costs_only_itself() -> None:
         Client(relay.mesh_url) as other,
         Client(relay.mesh_url) as slow,
     ):
+        await slow.hears(fast)
+        await other.hears(fast)
         raw = slow.socket.transport.get_extra_info("socket")
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         slow.socket.transport.pause_reading()
@@ -195,6 +199,7 @@ async def test_a_node_that_sends_too_fast_is_slowed_and_loses_nothing() -> None:
         Client(relay.mesh_url) as a,
         Client(relay.mesh_url) as b,
     ):
+        await b.hears(a)
         count = 1100
         await asyncio.gather(*(a.forward(b.key, str(n).encode()) for n in range(count)))
         packets = [(await b.forwarded())[1] for _ in range(count)]
