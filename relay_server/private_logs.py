@@ -14,7 +14,7 @@ _TALKATIVE: Final = {
     "asyncio": logging.WARNING,
     "uvicorn.access": logging.CRITICAL,
     "uvicorn.asgi": logging.WARNING,
-    "uvicorn.error": logging.INFO,
+    "uvicorn.error": logging.DEBUG,
     "websockets": logging.WARNING,
 }
 """Libraries that name addresses below these levels."""

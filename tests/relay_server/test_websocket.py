@@ -193,14 +193,14 @@ async def test_a_node_that_does_not_read_is_cut_in_time() -> None:
 
 
 async def test_a_node_that_sends_too_fast_is_slowed_and_loses_nothing() -> None:
-    settings = RelaySettings(port=0, stun=False, messages_per_second=1000)
+    settings = RelaySettings(port=0, stun=False, messages_per_second=100)
     async with (
         Relay(settings) as relay,
         Client(relay.mesh_url) as a,
         Client(relay.mesh_url) as b,
     ):
         await b.hears(a)
-        count = 1100
+        count = 150
         await asyncio.gather(*(a.forward(b.key, str(n).encode()) for n in range(count)))
         packets = [(await b.forwarded())[1] for _ in range(count)]
         assert packets == [str(n).encode() for n in range(count)]
