@@ -9,16 +9,22 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from playwright.async_api import async_playwright
 
+from relay_server.demo.browsers import profile
+from relay_server.demo.site import ExampleSite, default_examples
+from relay_server.demo.visitor import Visitor
 from tests.relay_server.http import get
 
 ROOT = Path(__file__).parent.parent
 READY_SECONDS = 5.0
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(580)]
+pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.timeout(580)]
 
 
 @pytest.fixture(scope="module")
@@ -59,16 +65,27 @@ def test_it_owns_no_name_of_another_package(wheel: Path) -> None:
     assert packages == {"pyodide_node", "relay_server", "kwaainet_shards"}
 
 
-async def test_its_relay_serves_a_tab_within_seconds(environment: Path, tmp_path: Path) -> None:
-    begun = time.monotonic()
+@asynccontextmanager
+async def relay(environment: Path, home: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Nothing but the environment is on its PATH: no Node, no compiler."""
     process = await asyncio.create_subprocess_exec(
         environment / "kwaainet",
         *("relay", "--port", "0"),
-        cwd=tmp_path,
-        env={"PATH": str(environment), "HOME": str(tmp_path)},
+        cwd=home,
+        env={"PATH": str(environment), "HOME": str(home)},
         stdout=asyncio.subprocess.PIPE,
     )
     try:
+        yield process
+    finally:
+        process.terminate()
+        await process.communicate()
+    assert process.returncode == 0
+
+
+async def test_its_relay_serves_a_tab_within_seconds(environment: Path, tmp_path: Path) -> None:
+    begun = time.monotonic()
+    async with relay(environment, tmp_path) as process:
         assert process.stdout is not None
         found = None
         while found is None:
@@ -83,11 +100,26 @@ async def test_its_relay_serves_a_tab_within_seconds(environment: Path, tmp_path
             assert (await get(found[1], path)).status == 200
         index = await get(found[1], "/models/index.json")
         assert b'"name":"kwaai-docs"' in index.body
-    finally:
-        process.terminate()
-        await process.communicate()
-    assert process.returncode == 0
-    assert seconds < READY_SECONDS
+        assert seconds < READY_SECONDS
+        await becomes_a_node(found[1].replace("127.0.0.1", "localhost"))
+
+
+async def becomes_a_node(cdn: str) -> None:
+    """A visitor of a site with the tag says yes: their Chromium serves the model, and answers."""
+    share = {"max-resources": "cpu:100,memory:1024,storage:500", "model": "kwaai-docs"}
+    async with (
+        ExampleSite(default_examples(), cdn) as site,
+        async_playwright() as playwright,
+        profile(playwright) as context,
+    ):
+        visitor = await Visitor.open(context, site.page("chat", share))
+        status = await visitor.agree()
+        assert (status["state"], status["relay"]["connected"]) == ("ready", True)
+        first, last = status["span"]
+        assert last > first
+        request = {"prompt": "To open a file", "max_tokens": 4, "temperature": 0}
+        answer = await visitor.ask(lambda text: None, **request)
+        assert answer["text"]
 
 
 async def test_all_of_its_commands_are_there(environment: Path, tmp_path: Path) -> None:
