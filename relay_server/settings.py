@@ -118,7 +118,7 @@ class RelaySettings:
     origins: Annotated[frozenset[str], _listed("--origin")] = frozenset()
     """Sites whose pages may join here, each as https://example.org. Default: all. Native nodes
     name none and may always."""
-    admin_token: Annotated[str, Parameter(show_default=False)] = ""
+    admin_token: Annotated[str, Parameter(show_default=False)] = field(default="", repr=False)
     """Whoever sends it (Authorization: Bearer) may see /metrics. Without one, only programs on this
     machine that do not come through a proxy may."""
 

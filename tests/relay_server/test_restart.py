@@ -25,7 +25,7 @@ from relay_server.settings import default_models
 from relay_server.state import State
 from tests.relay_server.databases import free_port
 from tests.relay_server.http import get
-from tests.relay_server.test_cli import greeting, kwaainet
+from tests.relay_server.test_cli import greeting
 
 MODEL = "kwaai-docs"
 PROMPT = "If the file does not exist,"
@@ -36,28 +36,37 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @asynccontextmanager
+async def process(*arguments: str, home: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    """`kwaainet`, killed when the block ends."""
+    started = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "relay_server", *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env=os.environ | {"HOME": str(home)},
+    )
+    try:
+        yield started
+    finally:
+        if started.returncode is None:
+            started.kill()
+        await started.communicate()  # or its pipe stays open
+
+
+@asynccontextmanager
 async def relay(port: int, state: Path, *options: str) -> AsyncIterator[asyncio.subprocess.Process]:
     where = ("--port", str(port), "--no-stun", "--models", str(default_models()))
-    async with kwaainet("relay", *where, "--state", str(state), *options) as process:
-        await greeting(process)
-        yield process
+    async with process("relay", *where, "--state", str(state), *options, home=state) as started:
+        await greeting(started)
+        yield started
 
 
 @asynccontextmanager
 async def node(url: str, folder: Path, path: str = "webrtc") -> AsyncIterator[None]:
     """A process that serves four blocks, and can be reached directly only."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "relay_server", "start", "--relay", url, "--state", str(folder)),
-        *("--model", MODEL, "--max-blocks", "4", "--path", path, "--network", "1000"),
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-        env=os.environ | {"HOME": str(folder)},
-    )
-    try:
+    where = ("--relay", url, "--state", str(folder), "--path", path)
+    what = ("--model", MODEL, "--max-blocks", "4", "--network", "1000")
+    async with process("start", *where, *what, home=folder):
         yield
-    finally:
-        process.terminate()
-        await process.wait()
 
 
 async def serving(url: str, count: int) -> None:
