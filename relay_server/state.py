@@ -46,6 +46,19 @@ MIGRATIONS: Final[Sequence[str]] = (
         PRIMARY KEY (key, day)
     );
     """,
+    """
+    CREATE TABLE map_history (
+        time BIGINT PRIMARY KEY,
+        nodes BIGINT NOT NULL,
+        whole BIGINT NOT NULL,
+        covered BIGINT NOT NULL,
+        blocks BIGINT NOT NULL,
+        throughput DOUBLE PRECISION NOT NULL,
+        answers BIGINT NOT NULL,
+        tokens BIGINT NOT NULL,
+        forwarded BIGINT NOT NULL
+    );
+    """,
 )
 """Each brings the schema from the version that is its index to the next. Only ever append.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from typing import Final
 
 from msgspec import Struct
@@ -50,6 +51,10 @@ class History:
 
     def __len__(self) -> int:
         return len(self._samples)
+
+    def recall(self, samples: Iterable[Sample]) -> None:
+        """Those of a former run, oldest first."""
+        self._samples = deque([*samples, *self._samples], maxlen=LENGTH)
 
     def take(self, now: float, totals: Totals, models: list[ModelView]) -> Sample:
         """Keep what is so at `now`, in seconds since 1970."""

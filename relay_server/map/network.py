@@ -19,7 +19,7 @@ from pyodide_node.hosts.base import Clock
 from relay_server.hub import Hub
 from relay_server.map.document import Change, MapDocument, ModelView, RelayView, Snapshot, Totals
 from relay_server.map.feed import Feed, Viewer, text_frame
-from relay_server.map.history import History
+from relay_server.map.history import History, Sample
 from relay_server.map.views import Views
 from relay_server.models import Model
 from relay_server.topics import Later
@@ -123,7 +123,12 @@ class NetworkMap:
         self.feed.beat(self._clock.monotonic())
         self.feed.tell(_ALIVE)
 
-    def remember(self) -> None:
+    def recall(self, samples: Sequence[Sample]) -> None:
+        """The history that a former run kept."""
+        self.history.recall(samples)
+        self._past = None
+
+    def remember(self) -> Sample:
         """Once a minute: one more sample of the history."""
         sample = self.history.take(self._clock.wall(), self._totals, self._models)
         self._past = None
@@ -132,6 +137,7 @@ class NetworkMap:
                 name: getattr(sample, name) for name in sample.__struct_fields__
             }
             self.feed.tell(msgspec.json.encode(told))
+        return sample
 
     def enter(self, viewer: Viewer, address: str) -> None:
         """Show a new viewer the whole map, and every change from now on."""

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import anyio.to_thread
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from pyodide_node.errors import StoreError
 from pyodide_node.hosts.base import Clock
 from relay_server.files import BrowserFiles, accepted
 from relay_server.headers import headers_for
 from relay_server.hub import Hub
+from relay_server.logs import LOG
 from relay_server.map.document import ModelView
 from relay_server.map.feed import BEAT
 from relay_server.map.history import EVERY
@@ -23,7 +28,13 @@ from relay_server.map.socket import PATH
 from relay_server.models import ModelShelf
 from relay_server.settings import RelaySettings
 
+if TYPE_CHECKING:
+    from relay_server.map.archive import Archive
+
 __all__ = ["MapService"]
+
+_A = TypeVar("_A")
+_T = TypeVar("_T")
 
 _PAGE: Final = "map.html"
 _BEATS_PER_SAMPLE: Final = int(EVERY / BEAT)
@@ -37,6 +48,9 @@ class MapService:
         self.map = NetworkMap(hub, clock, loop.call_later, settings.map_viewers)
         self._shelf = ModelShelf(settings.models) if settings.models is not None else None
         self._files = BrowserFiles(settings.cdn) if settings.cdn is not None else None
+        self._clock = clock
+        self._archive = _archive_in(settings.state) if settings.state is not None else None
+        self._worker = ThreadPoolExecutor(1, "relay map")
         self._beating: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> MapService:
@@ -54,6 +68,10 @@ class MapService:
         if self._beating is not None:
             self._beating.cancel()
             await asyncio.gather(self._beating, return_exceptions=True)
+        if self._archive is not None:  # whatever it does, it ends before it is closed
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._worker, self._archive.close)
+        self._worker.shutdown()
 
     def models(self) -> list[ModelView]:
         """As last published."""
@@ -81,6 +99,7 @@ class MapService:
         return await self._files.get_response(_PAGE, request.scope)
 
     async def _beat(self) -> None:
+        await self._recall()
         beats = 0
         while True:
             await asyncio.sleep(BEAT)
@@ -88,11 +107,37 @@ class MapService:
             self.map.beat()
             beats += 1
             if beats % _BEATS_PER_SAMPLE == 0:
-                self.map.remember()
+                await self._remember()
+
+    async def _recall(self) -> None:
+        if self._archive is not None:
+            samples = await self._kept(self._archive.read, self._clock.wall())
+            self.map.recall(samples or [])
+
+    async def _remember(self) -> None:
+        sample = self.map.remember()
+        if self._archive is not None:
+            await self._kept(self._archive.keep, sample)
+
+    async def _kept(self, call: Callable[[_A], _T], argument: _A) -> _T | None:
+        """One call of the archive, after those before it. A map without a past is one too."""
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._worker, call, argument)
+        except StoreError as error:
+            LOG.error("state_failed", reason=str(error))
+            return None
 
     async def _read_shelf(self) -> None:
         if self._shelf is not None:
             self.map.offer(await anyio.to_thread.run_sync(self._shelf.models))
+
+
+def _archive_in(directory: Path) -> Archive:
+    # SQLAlchemy comes with it: a relay that keeps nothing does without.
+    from relay_server.map.archive import Archive
+
+    return Archive(directory)
 
 
 def _answer(request: Request, body: Body) -> Response:
