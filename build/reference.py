@@ -1,7 +1,7 @@
-"""Writes the tables of settings into docs/RELAY.md and docs/NODE.md:  python -m build.reference
+"""Writes the tables of settings into RELAY.md, NODE.md and BRIDGE.md:  python -m build.reference
 
-The tables say what `kwaainet relay --help` and `kwaainet start --help` say: both come from the
-same dataclasses.
+The tables say what `kwaainet relay --help`, `start --help` and `bridge --help` say: they come from
+the same dataclasses.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from cyclopts import App, Argument
 
+from relay_server.commands.bridge import bridge
 from relay_server.commands.relay import relay
 from relay_server.commands.start import start
 from relay_server.sources import Table, env_prefix
@@ -19,8 +20,16 @@ from relay_server.sources import Table, env_prefix
 __all__ = ["PAGES", "main", "settings_table", "with_table"]
 
 _DOCS: Final = Path(__file__).resolve().parent.parent / "docs"
-PAGES: Final[dict[Table, Path]] = {"relay": _DOCS / "RELAY.md", "node": _DOCS / "NODE.md"}
-_COMMANDS: Final[dict[Table, Callable[..., None]]] = {"relay": relay, "node": start}
+PAGES: Final[dict[Table, Path]] = {
+    "relay": _DOCS / "RELAY.md",
+    "node": _DOCS / "NODE.md",
+    "bridge": _DOCS / "BRIDGE.md",
+}
+_COMMANDS: Final[dict[Table, Callable[..., None]]] = {
+    "relay": relay,
+    "node": start,
+    "bridge": bridge,
+}
 _ONE_RUN: Final = ("daemon",)
 """Options of one run that are no settings."""
 

@@ -3,7 +3,7 @@
 # the locked packages of both languages and finds or installs Chromium. Each step leaves a stamp
 # in .make/ and is skipped until what it depends on changes.
 #
-#   build/setup.sh python | node | chromium | oracle | ipfs | postgres
+#   build/setup.sh python | node | chromium | oracle | ipfs | postgres | hivemind
 set -eu
 cd "$(dirname "$0")/.."
 mkdir -p .make
@@ -93,6 +93,29 @@ setup_postgres() {
         echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf
     fi
     debian_install postgresql || { say "No PostgreSQL: apt install postgresql"; return 1; }
+}
+
+# Real hivemind, whose peers the bridge is tested with: apart from .venv, since it wants another
+# protobuf. Its PyTorch, which the DHT only imports, is the oracle's where that is installed.
+setup_hivemind() {
+    lock=tests/relay_server/bridge/hivemind.lock
+    want=$(cat $lock | sha256sum)
+    if stamp_is hivemind "$want" && [ -x .venv-hivemind/bin/python ]; then return; fi
+    [ -x .venv/bin/python ] || setup_python
+    say "Installing hivemind (for tests only)"
+    rm -rf .venv-hivemind
+    .venv/bin/python -m venv .venv-hivemind
+    .venv-hivemind/bin/python -m pip install --quiet --disable-pip-version-check \
+        --progress-bar on --no-deps --require-hashes -r $lock
+    where='import site; print(site.getsitepackages()[0])'
+    if .venv/bin/python -W ignore -c 'import torch' 2>/dev/null; then
+        # Last on the path: what hivemind brought itself comes first.
+        .venv/bin/python -c "$where" >"$(.venv-hivemind/bin/python -c "$where")/oracle.pth"
+    else
+        .venv-hivemind/bin/python -m pip install --quiet --disable-pip-version-check \
+            --progress-bar on --only-binary :all: torch==2.13.0
+    fi
+    echo "$want" >.make/hivemind
 }
 
 setup_chromium() {

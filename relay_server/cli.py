@@ -44,6 +44,7 @@ _PLAIN = {
     "update": "update:update",
 }
 app.command("relay_server.commands.relay:relay", config=sources("relay"))
+app.command("relay_server.commands.bridge:bridge", config=sources("bridge"))
 for _name, _where in _NODE.items():
     app.command(f"relay_server.commands.{_where}", name=_name, config=sources("node"))
 for _name, _where in _PLAIN.items():

@@ -1,6 +1,6 @@
 """Where settings come from: options first, then the environment, then one TOML file.
 
-The file has a table for the relay and one for the node. It is `$KWAAINET_CONFIG`, which
+The file has a table for each of relay, node and bridge. It is `$KWAAINET_CONFIG`, which
 `kwaainet --config FILE` sets for the process, else `kwaainet/config.toml` in the user's
 configuration directory (XDG Base Directory Specification).
 """
@@ -21,7 +21,7 @@ __all__ = ["CONFIG_VARIABLE", "Table", "config_file", "env_prefix", "sources"]
 
 CONFIG_VARIABLE: Final = "KWAAINET_CONFIG"
 
-Table = Literal["relay", "node"]
+Table = Literal["relay", "node", "bridge"]
 Source = Callable[[App, tuple[str, ...], ArgumentCollection], Any]
 
 
