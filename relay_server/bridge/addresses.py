@@ -9,12 +9,30 @@ from typing import Final
 
 from pyodide_node.errors import ConfigError
 
-__all__ = ["ADDRESS", "dialled", "is_global", "peer_of"]
+__all__ = ["ADDRESS", "INTERNAL", "dialled", "is_global", "is_inside", "peer_of"]
 
 _TCP: Final = re.compile(r"/ip[46]/([0-9a-fA-F:.]+)/tcp/([0-9]{1,5})(?:/p2p/([1-9A-HJ-NP-Za-z]+))?")
 _PEER: Final = re.compile(r"/p2p/([1-9A-HJ-NP-Za-z]{32,64})")
 ADDRESS: Final = re.compile(r"/(?:ip[46]|dns[46]?)/[^/\s]+/tcp/[0-9]{1,5}")
 """What a node may be dialled at, without its id."""
+INTERNAL: Final = (
+    "0.0.0.0/8",
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.0.0.0/24",
+    "192.168.0.0/16",
+    "198.18.0.0/15",
+    "224.0.0.0/3",
+    "::/127",
+    "::ffff:0:0/96",
+    "fc00::/7",
+    "fe80::/10",
+    "ff00::/8",
+)
+"""Networks that are nobody's on the Internet."""
 _MOST: Final = 8
 """Addresses of one peer that are tried."""
 
@@ -40,6 +58,16 @@ def is_global(address: str) -> bool:
         return False
     mapped = getattr(ip, "ipv4_mapped", None)
     return ip is not None and (mapped or ip).is_global
+
+
+def is_inside(listen: str, others: Iterable[str]) -> bool:
+    """Whether a DHT is one of a private network: of all addresses that the operator named none is
+    of the Internet. A name may be anything, and whoever listens everywhere is met by anybody."""
+    named = list(others)
+    if any(is_global(one) or one.startswith("/dns") for one in named):
+        return False
+    everywhere = listen.startswith(("/ip4/0.0.0.0/", "/ip6/::/"))
+    return bool(named) or not (everywhere or is_global(listen))
 
 
 def dialled(told: Iterable[str], inside: bool) -> list[str]:

@@ -21,7 +21,8 @@ _FAREWELL: Final = 10.0
 
 
 class Bridge:
-    """`say` gets what people should read; `read(relay, models)` is `feed.read_map`."""
+    """`say` gets what people should read; `read(relay, models)` is `feed.read_map`; `now()` gives
+    seconds since 1970."""
 
     def __init__(
         self,
@@ -29,17 +30,19 @@ class Bridge:
         host: DhtHost,
         say: Callable[[str], None],
         read: Callable[[str, int], list[Served]] = read_map,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
         self._host = host
         self._say = say
         self._read = read
+        self._now = now
         self._relay = settings.relay.rstrip("/")
         self._out: dict[tuple[str, str], Announced] = {}
         self._sent = 0.0
         self._told = 0.0
         """When the relay last told what is served."""
-        self._problem = ""
+        self._problems: dict[str, str] = {}
 
     async def run(self) -> None:
         """Until it is cancelled."""
@@ -57,11 +60,11 @@ class Bridge:
             served = await trio.to_thread.run_sync(
                 self._read, self._relay, self._settings.max_models, abandon_on_cancel=True
             )
-            self._told = time.time()
-            self._trouble("")
+            self._told = self._now()
+            self._trouble("relay", "")
         except KwaaiNetError as error:
-            self._trouble(str(error))
-            if time.time() - self._told < self._settings.life:
+            self._trouble("relay", str(error))
+            if self._now() - self._told < self._settings.life:
                 return  # a relay that restarts serves the same a minute later
             served = []
         await self._announce(
@@ -79,28 +82,30 @@ class Bridge:
 
     async def _announce(self, wanted: Sequence[Announced]) -> None:
         """Send what is new, take back what is gone, and renew all when it is time."""
-        now = time.time()
+        now = self._now()
         want = {one.place: one for one in wanted}
         gone = [one for place, one in self._out.items() if place not in want]
-        back = [one for one in (one.withdrawn() for one in gone) if one is not None]
-        due = now - self._sent >= self._settings.every
-        if not due and not gone and want.keys() == self._out.keys():
+        changed = want.keys() != self._out.keys()
+        if not changed and now - self._sent < self._settings.every:
             return
-        self._out = want
+        back = [one for one in (one.withdrawn() for one in gone) if one is not None]
         send = items([*want.values(), *back], now + self._settings.life)
-        self._host.responder.announce(send)
-        self._sent = now
+        self._out = want
         if not send:
             return
+        self._host.responder.announce(send)
         peers = await self._host.bootstrap()
         taken = await self._host.store(send)
-        blocks = sum(1 for one in want.values() if one.subkey == self._host.name)
-        self._say(f"{blocks} blocks announced, {len(back)} taken back; peers took {taken} records")
-        if not taken:
-            where = "no first peer answers" if not peers else "no peer took them"
-            self._trouble(f"announcements did not get through: {where}")
+        if taken:
+            self._sent = now
+        if changed:
+            blocks = sum(1 for one in want.values() if one.subkey == self._host.name)
+            self._say(f"{blocks} blocks announced, {len(back)} taken back")
+        reason = "no peer took them" if peers else "no first peer answers"
+        self._trouble("peers", "" if taken else f"nobody has the announcements: {reason}")
 
-    def _trouble(self, problem: str) -> None:
-        if problem and problem != self._problem:
+    def _trouble(self, of: str, problem: str) -> None:
+        """Say what is wrong, once."""
+        if problem and problem != self._problems.get(of):
             self._say(problem)
-        self._problem = problem
+        self._problems[of] = problem

@@ -29,7 +29,7 @@ from multiaddr import Multiaddr
 
 from pyodide_node.errors import KwaaiNetError, ProtocolError, Unreachable
 from relay_server.bridge import limits
-from relay_server.bridge.addresses import dialled, is_global
+from relay_server.bridge.addresses import INTERNAL, dialled, is_inside
 from relay_server.bridge.lookup import Lookup
 from relay_server.bridge.messages import (
     METHODS,
@@ -71,8 +71,7 @@ class DhtHost:
 
     def __init__(self, seed: bytes, listen: str, announce: str, bootstraps: Sequence[str]) -> None:
         """`seed` is an Ed25519 private key; addresses are multiaddrs."""
-        # Nothing global to begin with: a DHT of one machine or one network.
-        self._inside = bool(bootstraps) and not any(map(is_global, bootstraps))
+        self._inside = is_inside(listen, [*bootstraps, *([announce] if announce else [])])
         self._bootstraps = [info_from_p2p_addr(Multiaddr(one)) for one in bootstraps]
         self._listen = Multiaddr(listen)
         self._host: Any = new_host(
@@ -84,6 +83,8 @@ class DhtHost:
                 min_connections=0,
                 low_watermark=0,
                 high_watermark=limits.CONNECTIONS,
+                # Also of peers that told libp2p themselves where they are.
+                deny_list=None if self._inside else list(INTERNAL),
                 max_connections_per_peer=limits.CONNECTIONS_PER_PEER,
                 dial_timeout=limits.DIAL,
                 inbound_upgrade_timeout=limits.DIAL,
@@ -118,6 +119,8 @@ class DhtHost:
     @contextlib.asynccontextmanager
     async def run(self) -> AsyncIterator[DhtHost]:
         async with self._host.run(listen_addrs=[self._listen]):
+            # It would dial all of whom it ever heard.
+            await self._host.get_network().auto_connector.stop()
             for method in METHODS:
                 self._host.set_stream_handler(protocol_of(method), self._handler(method))
             try:

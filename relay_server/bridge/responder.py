@@ -44,6 +44,12 @@ class Responder:
 
     def announce(self, items: Iterable[Item]) -> None:
         """Hold records of our own: no peer can replace them here, nor crowd them out."""
+        now = self._now()
+        for key, held in list(self._own.items()):
+            left = {subkey: one for subkey, one in held.items() if one[1] > now}
+            self._own[key] = left
+            if not left:
+                del self._own[key]
         for item in items:
             self._own.setdefault(item.key, {})[item.subkey] = (item.value, item.expires)
 

@@ -1,8 +1,7 @@
 """A peer of hivemind's DHT, told what to do line by line. Runs in hivemind's own environment.
 
-    hivemind_peer.py [first peer …]
-
-Each line of input is JSON, [verb, argument …], and each is answered by a line of JSON.
+Each line of input is JSON, and each is answered by a line of JSON. The first lists the addresses of
+first peers; the others are [verb, argument …].
 """
 
 from __future__ import annotations
@@ -15,15 +14,20 @@ from typing import Any
 
 warnings.filterwarnings("ignore")
 
-from hivemind.dht.node import DHTNode  # noqa: E402 - it warns when it is imported
+from hivemind.dht.crypto import RSASignatureValidator  # noqa: E402 - it warns
+from hivemind.dht.node import DHTNode  # noqa: E402
 from hivemind.dht.routing import DHTID  # noqa: E402
+from hivemind.dht.storage import DictionaryDHTValue  # noqa: E402
+from hivemind.dht.validation import DHTRecord  # noqa: E402
 from hivemind.p2p import P2P, PeerID  # noqa: E402
+from hivemind.proto import dht_pb2, p2pd_pb2  # noqa: E402
 from hivemind.utils import MSGPackSerializer, get_dht_time  # noqa: E402
-from hivemind.utils.multiaddr import Multiaddr  # noqa: E402
 
 
 def plain(value: Any) -> Any:
     """What JSON can hold: tuples become lists, hivemind's timed values their values."""
+    if isinstance(value, DictionaryDHTValue):
+        return {str(key): MSGPackSerializer.loads(one.value) for key, one in value.items()}
     if hasattr(value, "expiration_time"):
         return plain(value.value)
     if isinstance(value, dict):
@@ -33,29 +37,43 @@ def plain(value: Any) -> Any:
     return value.hex() if isinstance(value, bytes) else value
 
 
+def fields() -> dict[str, dict[str, list[Any]]]:
+    """Numbers, types and repetition of hivemind's own messages."""
+    return {
+        name: {str(field.number): [field.type, field.is_repeated] for field in message.fields}
+        for file in (dht_pb2, p2pd_pb2)
+        for name, message in file.DESCRIPTOR.message_types_by_name.items()
+    }
+
+
 async def do(p2p: P2P, node: DHTNode, verb: str, *arguments: Any) -> Any:
     match verb, arguments:
-        case "get", (name,):
-            found = await node.get(name, latest=True)
-            return None if found is None else [plain(found), found.expiration_time - get_dht_time()]
-        case "get_many", (names,):
+        case "get", (names,):
             found = await node.get_many(names, sufficient_expiration_time=float("inf"))
             return {name: plain(one) for name, one in found.items()}
         case "store", (name, subkey, value, life):
             return await node.store(name, value, get_dht_time() + life, subkey=subkey)
-        case "ping", (peer, validate):
-            answer = await node.protocol.call_ping(PeerID.from_base58(peer), validate=validate)
+        case "ping", (peer,):
+            answer = await node.protocol.call_ping(PeerID.from_base58(peer), validate=True)
             return None if answer is None else answer.to_bytes().hex()
-        case "dial", (address,):
-            whole = Multiaddr(address)
-            peer = PeerID.from_base58(whole["p2p"])
-            await p2p._client.connect(peer, [whole.decapsulate("/p2p/" + whole["p2p"])])
-            return True
         case "give", (peer, name, value, life):
-            key = DHTID.generate(name)
             packed = MSGPackSerializer.dumps(value)
-            to = PeerID.from_base58(peer)
-            return list(await node.protocol.call_store(to, [key], [packed], get_dht_time() + life))
+            answer = await node.protocol.call_store(
+                PeerID.from_base58(peer), [DHTID.generate(name)], [packed], get_dht_time() + life
+            )
+            return None if answer is None else list(answer)
+        case "give_owned", (peer, name, forged):
+            owner = RSASignatureValidator()
+            key, life = DHTID.generate(name), get_dht_time() + 60
+            subkey = b"me" + owner.local_public_key
+            record = (key.to_bytes(), MSGPackSerializer.dumps(subkey), MSGPackSerializer.dumps(1))
+            value = owner.sign_value(DHTRecord(*record, life))
+            if forged:
+                value = b"\x02" + value[1:]
+            answer = await node.protocol.call_store(
+                PeerID.from_base58(peer), [key], [value], life, subkeys=[subkey]
+            )
+            return None if answer is None else list(answer)
         case "ask", (peer, name):
             key = DHTID.generate(name)
             answer = await node.protocol.call_find(PeerID.from_base58(peer), [key])
@@ -66,21 +84,21 @@ async def do(p2p: P2P, node: DHTNode, verb: str, *arguments: Any) -> Any:
             if isinstance(value, bytes):
                 value = MSGPackSerializer.loads(value)
             return [plain(value), [one.to_base58() for one in near.values()]]
-        case "known", ():
-            return [one.to_base58() for one in node.protocol.routing_table.peer_id_to_uid]
+        case "fields", ():
+            return fields()
     raise ValueError(verb)
 
 
-async def main(first: list[str]) -> None:
+async def main() -> None:
+    first = json.loads(sys.stdin.readline()) or None
     p2p = await P2P.create(
-        initial_peers=first or None,
+        initial_peers=first,
         host_maddrs=["/ip4/127.0.0.1/tcp/0"],
         use_relay=False,
-        use_auto_relay=False,
         dht_mode="server",
         force_reachability="private",
     )
-    node = await DHTNode.create(p2p=p2p, initial_peers=first or None)
+    node = await DHTNode.create(p2p=p2p, initial_peers=first)
     addresses = [str(one) for one in await p2p.get_visible_maddrs()]
     print(json.dumps({"addresses": addresses, "peer": p2p.peer_id.to_base58()}), flush=True)
     loop = asyncio.get_running_loop()
@@ -95,4 +113,4 @@ async def main(first: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1:]))
+    asyncio.run(main())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pyodide_node.errors import ConfigError
-from relay_server.bridge.addresses import dialled, is_global, peer_of
+from relay_server.bridge.addresses import dialled, is_global, is_inside, peer_of
 
 PEER = "12D3KooWM9AJoUg7cGki13K7UN74rrqV4JeXSUo6S5QW8RVLSRXH"
 PUBLIC = ["/ip4/8.8.8.8/tcp/4001", "/ip6/2001:4860:4860::8888/tcp/1"]
@@ -33,6 +33,24 @@ def test_from_the_internet_only_the_internet_is_dialled() -> None:
 
 def test_in_a_private_network_its_addresses_are_too() -> None:
     assert dialled(PRIVATE[:2] + NONE[:3] + PUBLIC, inside=True) == PRIVATE[:2] + PUBLIC
+
+
+@pytest.mark.parametrize(
+    ("listen", "others", "inside"),
+    [
+        ("/ip4/127.0.0.1/tcp/1", [], True),
+        ("/ip4/127.0.0.1/tcp/1", [f"/ip4/8.8.8.8/tcp/1/p2p/{PEER}"], False),
+        ("/ip4/127.0.0.1/tcp/1", [f"/dns4/example.org/tcp/1/p2p/{PEER}"], False),
+        ("/ip4/0.0.0.0/tcp/1", [f"/ip4/10.0.0.1/tcp/1/p2p/{PEER}"], True),
+        ("/ip4/0.0.0.0/tcp/1", [], False),
+        ("/ip6/::/tcp/1", [], False),
+        ("/ip4/8.8.8.8/tcp/1", [], False),
+    ],
+)
+def test_a_private_network_has_nothing_of_the_internet(
+    listen: str, others: list[str], inside: bool
+) -> None:
+    assert is_inside(listen, others) is inside
 
 
 def test_of_many_addresses_some_are_tried() -> None:
