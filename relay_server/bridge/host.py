@@ -1,4 +1,4 @@
-"""A peer of hivemind's DHT on the network: py-libp2p's streams around `Responder` and `Lookup`.
+"""A peer of hivemind's DHT on the network: py-libp2p's streams around `Lookup` and `Door`.
 
 Runs in trio, as libp2p does. Nothing that a peer sends ends it: a call fails, or is refused.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, Final
 
@@ -16,7 +15,6 @@ import base58
 import trio
 from libp2p import new_host
 from libp2p.crypto.ed25519 import create_new_key_pair
-from libp2p.io.exceptions import MessageTooLarge
 from libp2p.kad_dht.pb.kademlia_pb2 import Message as KadMessage
 from libp2p.network.config import ConnectionConfig
 from libp2p.peer.id import ID
@@ -27,9 +25,10 @@ from libp2p.rcmgr.manager import ResourceLimits
 from libp2p.utils.varint import encode_varint_prefixed, read_varint_prefixed_bytes_limited
 from multiaddr import Multiaddr
 
-from pyodide_node.errors import KwaaiNetError, ProtocolError, Unreachable
+from pyodide_node.errors import ConfigError, KwaaiNetError, Unreachable
 from relay_server.bridge import limits
 from relay_server.bridge.addresses import INTERNAL, dialled, is_inside
+from relay_server.bridge.door import Door, close
 from relay_server.bridge.lookup import Lookup
 from relay_server.bridge.messages import (
     METHODS,
@@ -41,16 +40,12 @@ from relay_server.bridge.messages import (
     Pong,
     Store,
     Stored,
-    pack_answer,
     pack_call,
-    pack_refusal,
     protocol_of,
     unpack_answer,
-    unpack_call,
 )
 from relay_server.bridge.peers import PeerTable
 from relay_server.bridge.responder import Responder
-from relay_server.rates import Rate
 
 __all__ = ["DhtHost"]
 
@@ -100,11 +95,7 @@ class DhtHost:
         self.peer: bytes = self._host.get_id().to_bytes()
         self.table = PeerTable(secrets.token_bytes(limits.KEY))
         self.responder = Responder(self.table, time.time)
-        self.refused: Counter[str] = Counter()
-        """Calls of others that were not answered, by reason."""
-        self._busy: Counter[bytes] = Counter()
-        self._spent: dict[bytes, float] = {}
-        self._rate = Rate(limits.CALLS_PER_SECOND, limits.CALL_BURST)
+        self.door = Door(self.responder, self.ping)
 
     @property
     def name(self) -> str:
@@ -118,18 +109,32 @@ class DhtHost:
 
     @contextlib.asynccontextmanager
     async def run(self) -> AsyncIterator[DhtHost]:
+        """Raises ConfigError when it cannot listen."""
+        listens = False
         async with self._host.run(listen_addrs=[self._listen]):
             # It would dial all of whom it ever heard.
             await self._host.get_network().auto_connector.stop()
-            for method in METHODS:
-                self._host.set_stream_handler(protocol_of(method), self._handler(method))
-            try:
-                yield self
-            finally:
-                # Otherwise peers wait for it as for one that was cut off.
-                with trio.move_on_after(_PARTING, shield=True):
-                    for peer in list(self._host.get_connected_peers()):
-                        await self._host.disconnect(peer)
+            listens = bool(self._host.get_transport_addrs())
+            if listens:
+                for method in METHODS:
+                    self._host.set_stream_handler(protocol_of(method), self.door.handler(method))
+                try:
+                    yield self
+                finally:
+                    await self._leave()
+        # Not within: libp2p would make a group of it.
+        if not listens:
+            raise ConfigError(
+                f"{self._listen} cannot be listened on; choose another --port or --host",
+                setting="port",
+            )
+
+    async def _leave(self) -> None:
+        """Otherwise peers wait for it as for one that was cut off."""
+        with trio.move_on_after(_PARTING) as scope:
+            scope.shield = True
+            for peer in list(self._host.get_connected_peers()):
+                await self._host.disconnect(peer)
 
     # --- calls to others --------------------------------------------------------------------
 
@@ -233,7 +238,7 @@ class DhtHost:
             raise Unreachable(f"a peer does not answer {protocol}: {error!r}") from error
         finally:
             if stream is not None:
-                await _close(stream)
+                await close(stream)
 
     async def _connect(self, info: Any) -> None:
         """Raises Unreachable."""
@@ -270,71 +275,6 @@ class DhtHost:
         except Exception as error:  # multiaddr's and protobuf's, of what a stranger wrote
             raise Unreachable(f"a peer tells no addresses: {error!r}") from error
 
-    # --- calls of others --------------------------------------------------------------------
-
-    def _handler(self, method: Method) -> Any:
-        async def handle(stream: Any) -> None:
-            peer: bytes = stream.muxed_conn.peer_id.to_bytes()
-            reason = self._refusal(peer)
-            if reason:
-                self.refused[reason] += 1
-                await _reset(stream)
-                return
-            self._busy[peer] += 1
-            try:
-                with trio.fail_after(limits.CALL):
-                    await self._serve(stream, peer, method)
-                await _close(stream)
-            except Exception as error:  # libp2p's, and a deadline
-                self.refused[type(error).__name__] += 1
-                await _reset(stream)
-            finally:
-                self._busy[peer] -= 1
-                if not self._busy[peer]:
-                    del self._busy[peer]
-
-        return handle
-
-    async def _serve(self, stream: Any, peer: bytes, method: Method) -> None:
-        id = b""
-        try:
-            raw = await read_varint_prefixed_bytes_limited(stream, limits.MESSAGE)
-            self._spend(peer, 1 + len(raw) / 1024)
-            call = unpack_call(raw)
-            id = call.id
-            answer = pack_answer(id, await self._answer(method, call.data, peer))
-        except MessageTooLarge:
-            self.refused["TooLarge"] += 1
-            answer = pack_refusal(id, f"a call has at most {limits.MESSAGE} bytes")
-        except ProtocolError as error:
-            self.refused[error.code] += 1
-            answer = pack_refusal(id, str(error))
-        await stream.write(encode_varint_prefixed(answer))
-
-    async def _answer(self, method: Method, data: bytes, peer: bytes) -> bytes:
-        """Raises ProtocolError."""
-        match method:
-            case "rpc_ping":
-                request = Ping.unpack(data)
-                back = request.validate and request.node is not None and await self.ping(peer)
-                return self.responder.ping(request, peer, back).pack()
-            case "rpc_store":
-                return self.responder.stored(Store.unpack(data), peer).pack()
-            case "rpc_find":
-                return self.responder.found(Find.unpack(data), peer).pack()
-
-    def _refusal(self, peer: bytes) -> str:
-        """Why a call of this peer is not even read; "" when it is."""
-        if self._busy.total() >= limits.CALLS or self._busy[peer] >= limits.CALLS_PER_PEER:
-            return "Busy"
-        return "TooFast" if self._rate.excess(self._spent.get(peer, 0.0), time.time()) > 0 else ""
-
-    def _spend(self, peer: bytes, units: float) -> None:
-        now = time.time()
-        self._spent[peer] = self._rate.spend(self._spent.get(peer, 0.0), now, units)
-        if len(self._spent) > 4 * limits.CONNECTIONS:
-            self._spent = {one: spent for one, spent in self._spent.items() if spent > now}
-
 
 def _parts(items: Sequence[Item], numbers: Iterable[int]) -> list[list[int]]:
     """The items of `numbers` in messages that are not too large."""
@@ -348,14 +288,3 @@ def _parts(items: Sequence[Item], numbers: Iterable[int]) -> list[list[int]]:
         parts[-1].append(one)
         size += more
     return parts
-
-
-async def _close(stream: Any) -> None:
-    # Whatever is wrong with it, it is gone.
-    with trio.move_on_after(_PARTING), contextlib.suppress(Exception):
-        await stream.close()
-
-
-async def _reset(stream: Any) -> None:
-    with trio.move_on_after(_PARTING), contextlib.suppress(Exception):
-        await stream.reset()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from build.reference import PAGES, settings_table, with_table
+from relay_server.bridge.settings import BridgeSettings
 from relay_server.commands.node_options import NodeOptions
 from relay_server.settings import RelaySettings
 from relay_server.sources import Table
@@ -16,10 +17,11 @@ from relay_server.sources import Table
 TABLES: list[tuple[Table, Any, list[str]]] = [
     ("relay", RelaySettings, []),
     ("node", NodeOptions, ["model", "health"]),
+    ("bridge", BridgeSettings, []),
 ]
 
 
-@pytest.mark.parametrize("table", ["relay", "node"])
+@pytest.mark.parametrize("table", ["relay", "node", "bridge"])
 def test_the_page_has_the_table_as_the_settings_are_now(table: Table) -> None:
     page = PAGES[table].read_text()
     assert with_table(page, table) == page, "run `make docs`"

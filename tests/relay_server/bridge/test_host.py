@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from typing import Any
 
@@ -10,8 +11,9 @@ import psutil
 import pytest
 from libp2p.utils.varint import encode_uvarint, encode_varint_prefixed
 
-from pyodide_node.errors import Unreachable
+from pyodide_node.errors import ConfigError, Unreachable
 from relay_server.bridge import limits
+from relay_server.bridge.host import DhtHost
 from relay_server.bridge.messages import (
     Find,
     FoundAll,
@@ -112,7 +114,7 @@ def test_a_hostile_call_is_told_why_it_is_refused(raw: bytes, said: str) -> None
         async with bridge_host() as host, stranger(host) as who:
             with pytest.raises(Unreachable, match=said):
                 unpack_answer(await who.say(raw), b"")
-            assert host.refused.total() == 1
+            assert host.door.refused.total() == 1
             # And the next is answered.
             found = FoundAll.unpack(await call(who, "rpc_find", Find(keys=[bytes(20)]).pack()))
             assert found.node == host.table.own
@@ -140,11 +142,11 @@ def test_one_peer_cannot_keep_all_places() -> None:
             for stream in waiting:
                 await stream.write(b"\x80")  # half of a length
             with trio.fail_after(5):
-                while host._busy[slow.peer] < limits.CALLS_PER_PEER:
+                while host.door.busy[slow.peer] < limits.CALLS_PER_PEER:
                     await trio.lowlevel.checkpoint()
             raw = encode_varint_prefixed(pack_call(ID, b"", "rpc_find", Find(keys=[]).pack()))
             assert await slow.say(raw) == b""
-            assert host.refused["Busy"] == 1
+            assert host.door.refused["Busy"] == 1
             assert await who.say(raw) != b""
             for stream in waiting:
                 await stream.reset()
@@ -164,8 +166,20 @@ def test_a_flood_is_slowed_and_takes_bounded_memory() -> None:
             answers = [await who.say(raw, "rpc_store") for _ in range(10)]
             assert answers[0]
             assert not answers[-1]
-            assert host.refused["TooFast"] > 0
+            assert host.door.refused["TooFast"] > 0
             assert host.responder.store.size <= limits.RECORD_BYTES
             assert psutil.Process(os.getpid()).memory_info().rss - before < 64 * 2**20
+
+    run(test)
+
+
+def test_a_port_that_is_taken_is_said_so() -> None:
+    async def test() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            host = DhtHost(os.urandom(32), f"/ip4/127.0.0.1/tcp/{port}", "", [])
+            with pytest.raises(ConfigError, match="choose another --port"):
+                async with host.run():
+                    pass
 
     run(test)
