@@ -14,6 +14,7 @@ from build.bench.browser import browser_rows, bundle_bare
 from build.bench.conversion import conversion_rows
 from build.bench.delivery import fetch_rows, swarm_rows
 from build.bench.hops import hop_rows
+from build.bench.map import map_rows
 from build.bench.native import native_rows
 from build.bench.row import Row, as_json, table
 from build.bench.sizes import size_rows
@@ -31,6 +32,8 @@ async def measure(console: Console, hops: bool) -> list[Row]:
         rows += await fetch_rows()
     with console.status("Native node against bare ONNX Runtime") as status:
         rows += await native_rows(ROOT / "dist/models", MODEL)
+        status.update("A map of ten thousand nodes")
+        rows += await map_rows()
         status.update("A tab against bare onnxruntime-web; start and restart")
         with tempfile.TemporaryDirectory() as folder:
             await bundle_bare(Path(folder))

@@ -25,6 +25,13 @@ def size_rows(cdn: Path) -> list[Row]:
             note=quality,
         ),
         Row(
+            what="map's page",
+            value=sum(sizes["brotli"][f"map.{kind}"] for kind in ("html", "css", "js")) / _KIBIBYTE,
+            unit="KiB",
+            budget=40,
+            note=f"{quality}; all of it, the chart library included",
+        ),
+        Row(
             what="runtime",
             value=sizes["visitors"]["jspi"] / _MEGABYTE,
             unit="MB",
