@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -14,6 +16,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from dockerfile_parse import DockerfileParser
 from playwright.async_api import async_playwright
 
 from relay_server.demo.browsers import profile
@@ -22,6 +25,7 @@ from relay_server.demo.visitor import Visitor
 from tests.relay_server.http import get
 
 ROOT = Path(__file__).parent.parent
+DOCKERFILE = ROOT / "relay_server" / "deploy" / "Dockerfile"
 READY_SECONDS = 5.0
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.timeout(580)]
@@ -42,11 +46,16 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The `bin` of an environment with the wheel and what it depends on, no package compiled."""
+    """The `bin` of an environment with the wheel and what it depends on, no package compiled: made
+    by the commands of the Dockerfile's first stage."""
     folder = tmp_path_factory.mktemp("venv")
-    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-    pip = [str(folder / "bin/python"), "-m", "pip", "install", "--quiet", "--prefer-binary"]
-    subprocess.run([*pip, "--only-binary", ":all:", str(wheel)], check=True)
+    parser = DockerfileParser(fileobj=io.BytesIO(DOCKERFILE.read_bytes()))
+    installs = [one["value"] for one in parser.structure if one["instruction"] == "RUN"]
+    for command in installs[:2]:
+        command = command.replace("/opt/kwaainet", str(folder))
+        command = command.replace("/tmp/wheel", str(wheel.parent))
+        command = re.sub(r"^python ", f"{shlex.quote(sys.executable)} ", command)
+        subprocess.run(["/bin/sh", "-euc", command], check=True)
     return folder / "bin"
 
 
@@ -57,6 +66,14 @@ def test_it_has_the_licences_of_all_that_is_in_it(wheel: Path) -> None:
     for part in ("Pyodide", "CPython", "ONNX-Runtime", "msgspec", "base58", "Jinja2"):
         assert f"{part}.txt" in licences
     assert any(name.endswith("ThirdPartyNotices.txt") for name in names)
+
+
+def test_it_brings_what_operators_need(wheel: Path, environment: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    for file in ("kwaainet-relay.service", "grafana.json", "alerts.yml", "Caddyfile"):
+        assert f"relay_server/deploy/{file}" in names
+    driver = [environment / "python", "-c", "import pg8000, relay_server.database"]
+    subprocess.run(driver, check=True, cwd="/")
 
 
 def test_it_owns_no_name_of_another_package(wheel: Path) -> None:
