@@ -113,7 +113,7 @@ async def test_its_relay_serves_a_tab_within_seconds(environment: Path, tmp_path
         seconds = time.monotonic() - begun
         assert tag.status == 200
         assert b"KwaaiNet" in tag.body
-        for path in ("/frame.html", "/worker.js"):
+        for path in ("/frame.html", "/worker.js", "/map", "/map.js", "/map.css"):
             assert (await get(found[1], path)).status == 200
         index = await get(found[1], "/models/index.json")
         assert b'"name":"kwaai-docs"' in index.body

@@ -3,7 +3,7 @@
 import uPlot from 'uplot';
 import { byId, make, write } from './elements';
 import { FIELDS, type History, judged, type NetworkMap, type Sample } from './protocol';
-import { number } from './words';
+import { clock, number } from './words';
 
 /** Samples kept: a day of minutes. */
 const LENGTH = 1440;
@@ -26,7 +26,7 @@ const KINDS: Kind[] = [
     value: (at) => (at.blocks ? Math.floor((100 * at.covered) / at.blocks) : 0),
     top: 100,
   },
-  { title: 'Layer steps a second', unit: '', value: (at) => at.throughput },
+  { title: 'Steps a second, through one block', unit: '', value: (at) => at.throughput },
   { title: 'API tokens a minute', unit: '', value: (at) => at.tokens, rare: true },
 ];
 
@@ -204,12 +204,3 @@ function room(high: number): number {
 }
 
 const TICK = new Intl.NumberFormat('en', { notation: 'compact' });
-const CLOCK = new Intl.DateTimeFormat('en', {
-  hour: '2-digit',
-  minute: '2-digit',
-  hourCycle: 'h23',
-});
-
-function clock(seconds: number): string {
-  return CLOCK.format(seconds * 1000);
-}

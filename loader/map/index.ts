@@ -6,7 +6,7 @@ import { byId, mark, write } from './elements';
 import { Feed, type State } from './feed';
 import { showOverview } from './overview';
 import { changed, type History, type Message, type NetworkMap } from './protocol';
-import { ago } from './words';
+import { ago, clock } from './words';
 
 const STATES: Record<State, string> = {
   connecting: 'connecting',
@@ -50,7 +50,20 @@ function say(next: State, due: number): void {
   const chip = byId('chip');
   mark(chip, 'state', state);
   write(byId('chip-text'), STATES[state]);
+  old(state === 'lost');
   tell();
+}
+
+/** Nobody should take former numbers for those of now. */
+function old(lost: boolean): void {
+  const note = byId('stale');
+  if (lost && note.hidden && map) {
+    write(
+      note,
+      `The relay does not answer. What you see is how it was at ${clock(Date.now() / 1000)}.`,
+    );
+  }
+  note.hidden = !lost || !map;
 }
 
 /** How old this is: not for screen readers, who would hear of it every second. */

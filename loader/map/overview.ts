@@ -36,9 +36,9 @@ export function showOverview(map: NetworkMap): void {
         : 'none is served yet',
     },
     {
-      title: 'Layer steps a second',
+      title: 'Steps a second',
       value: number(totals.throughput),
-      note: 'of all nodes together, as announced',
+      note: 'through one block, all nodes together',
     },
   ];
   keep(

@@ -58,3 +58,13 @@ export function ago(seconds: number): string {
   if (seconds < 5400) return `${Math.round(seconds / 60)} min ago`;
   return `${Math.round(seconds / 3600)} h ago`;
 }
+
+const CLOCK = new Intl.DateTimeFormat('en', {
+  hour: '2-digit',
+  minute: '2-digit',
+  hourCycle: 'h23',
+});
+
+export function clock(seconds: number): string {
+  return CLOCK.format(seconds * 1000);
+}

@@ -99,12 +99,14 @@ async def test_a_lost_feed_is_said_and_taken_up_again(open_map: Open, shelf: Pat
     await expect(chip).to_have_attribute("data-state", "lost")
     await expect(chip).to_contain_text("connection lost")
     await expect(chip).to_contain_text("trying again in")
+    await expect(page.locator("#stale")).to_contain_text("What you see is how it was at")
     async with Relay(
         RelaySettings(port=port, stun=False, cdn=default_cdn(), models=shelf)
     ) as relay:
         join(relay, bytes(32), announcement(offered(shelf, "small"), 0, 4))
         await expect(chip).to_have_attribute("data-state", "live", timeout=20_000)
         await expect(page.get_by_role("heading", level=1)).to_have_text("The network is up")
+        await expect(page.locator("#stale")).to_be_hidden()
 
 
 async def test_where_there_is_no_feed_the_page_asks(open_map: Open, shelf: Path) -> None:
