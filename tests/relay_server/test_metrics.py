@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -180,3 +182,15 @@ async def test_alerts_are_about_what_is_there(relay: Relay) -> None:
         assert rule["annotations"]["summary"]
     names = [rule["alert"] for rule in group["rules"]]
     assert len(names) == len(set(names)) >= 5
+
+
+async def test_prometheus_own_tool_takes_them(relay: Relay) -> None:
+    tool = shutil.which("promtool")
+    if tool is None:
+        pytest.skip("promtool is not on this machine")
+    text = (await get(relay.url, "/metrics")).body
+    done = subprocess.run([tool, "check", "metrics"], input=text, capture_output=True)
+    assert (done.returncode, done.stdout + done.stderr) == (0, b"")
+    for arguments in (["rules", DEPLOY / "alerts.yml"], ["config", DEPLOY / "prometheus.yml"]):
+        done = subprocess.run([tool, "check", *arguments], capture_output=True)
+        assert done.returncode == 0, done.stderr
