@@ -86,8 +86,8 @@ class RelaySettings:
     models: Annotated[Path | None, Parameter(show_default=False)] = None
     """Directory of models to offer. Default: where `kwaainet model add` puts them."""
     state: Annotated[Path | None, Parameter(show_default=False)] = None
-    """Directory of what lasts, API keys and their use. Default: kwaainet/relay in the user's
-    state directory (~/.local/state)."""
+    """Directory of what lasts: API keys and their use, the map's history. Default: kwaainet/relay
+    in the user's state directory (~/.local/state)."""
     database: Annotated[str, Parameter(show_default=False)] = field(default="", repr=False)
     """Keep keys and their use in PostgreSQL, as postgresql://USER:PASSWORD@HOST/NAME, which several
     relays may share. Default: SQLite, in the directory of the state."""
