@@ -56,7 +56,7 @@ class Views:
         tally = self._tally
         whole = sum(model.state == "whole" for model in judged(models))
         state: NetworkState = "up" if whole else "gaps" if tally.nodes else "idle"
-        unlisted = sum(id.hex() not in self.offered for id in tally.models)
+        served = sum(bytes.fromhex(id) in tally.models for id in self.offered)
         return Totals(
             state=state,
             nodes=tally.nodes,
@@ -65,7 +65,7 @@ class Views:
             hosts=dict(sorted(tally.hosts.items())),
             engines=dict(sorted(tally.engines.items())),
             throughput=_rounded(tally.throughput),
-            models=len(self.offered) + unlisted,
+            models=len(self.offered) + len(tally.models) - served,
             whole=whole,
         )
 
@@ -85,8 +85,9 @@ class Views:
         """The offered ones first; then by nodes, so that nobody is pushed out by an empty name."""
         offered = sorted(self.offered, key=lambda id: (-self._of(id).nodes, self.offered[id].name))
         room = max(0, MODELS - len(offered))
-        others = (id.hex() for id in self._tally.models if id.hex() not in self.offered)
-        busiest = heapq.nlargest(room, others, key=lambda id: (self._of(id).nodes, id))
+        own = {bytes.fromhex(id) for id in offered}
+        others = ((tally.nodes, id) for id, tally in self._tally.models.items() if id not in own)
+        busiest = [id.hex() for _, id in heapq.nlargest(room, others)]
         return [*offered[:MODELS], *busiest]
 
     def _model(self, id: str) -> _Made:

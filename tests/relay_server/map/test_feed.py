@@ -6,7 +6,8 @@ import asyncio
 import gzip
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from urllib.parse import urlsplit
 
 import pytest
 from websockets.asyncio.client import connect
@@ -15,6 +16,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from relay_server import Relay, RelaySettings
 from tests.relay_server.client import PATIENCE, Client, announcement
 from tests.relay_server.http import get
+from tests.relay_server.map.test_hostile import REQUEST
 from tests.relay_server.map.viewer import Follower
 from tests.relay_server.test_models import MANIFEST, add
 
@@ -126,6 +128,27 @@ async def test_a_viewer_has_nothing_to_say(relay: Relay) -> None:
         with pytest.raises(ConnectionClosed):
             await follower.next()
         assert follower.socket.close_code == 1003
+
+
+async def test_a_viewer_that_does_not_read_is_cut_and_others_go_on(relay: Relay) -> None:
+    parts = urlsplit(relay.url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    writer.write(REQUEST)
+    await reader.readuntil(b"\r\n\r\n")
+    cast(asyncio.ReadTransport, writer.transport).pause_reading()
+    async with Follower(relay.url) as follower:
+        assert len(relay.map.feed) == 2
+        sent = 0
+        padding = json.dumps({"type": "alive", "padding": "x" * 65_536}).encode()
+        async with asyncio.timeout(PATIENCE):
+            while len(relay.map.feed) == 2:
+                relay.map.feed.tell(padding)
+                await follower.next()
+                sent += len(padding)
+        assert sent < 64 << 20  # what kernels keep, and a megabyte
+        relay.map.feed.tell(padding)
+        assert (await follower.next())["type"] == "alive"
+    writer.close()
 
 
 async def test_a_relay_that_stops_says_so() -> None:
