@@ -11,6 +11,7 @@ from typing import Final
 from pyodide_node.errors import ConfigError
 from pyodide_node.hosts.base import Clock
 from relay_server.app import make_app
+from relay_server.certificate import Certificate
 from relay_server.clock import SystemClock
 from relay_server.hub import Hub
 from relay_server.logs import LOG
@@ -84,8 +85,8 @@ class Relay:
             )
             self._server = Server(config)
             serving = asyncio.create_task(self._server.serve([listener]), name="relay http")
-            self._tasks = [serving, asyncio.create_task(self._sweep(), name="relay sweep")]
             await self._server.up.wait()
+            self._tasks = [serving, asyncio.create_task(self._sweep(), name="relay sweep")]
             self._stack = stack.pop_all()
         return self
 
@@ -132,11 +133,21 @@ class Relay:
             setting="port",
         )
 
+    def _certificate(self) -> Certificate | None:
+        context = self._server.config.ssl if self._server is not None else None
+        cert, key = self.settings.tls_cert, self.settings.tls_key
+        if context is None or cert is None or key is None:
+            return None
+        return Certificate(context, cert, key)
+
     async def _sweep(self) -> None:
         traffic = Traffic(self.hub, self._clock.monotonic())
+        certificate = self._certificate()
         while True:
             await asyncio.sleep(self.settings.sweep_every)
             self.hub.sweep()
+            if certificate is not None:
+                certificate.look()
             if (fields := traffic.look(self._clock.monotonic())) is not None:
                 LOG.info("traffic", **fields)
 

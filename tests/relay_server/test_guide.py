@@ -102,6 +102,20 @@ def test_the_units_file_is_where_the_guide_copies_it_from(machine: Path) -> None
     assert "ExecStart" in (machine / "etc/systemd/system/kwaainet-relay.service").read_text()
 
 
+def test_commands_are_run_with_the_relays_settings(machine: Path) -> None:
+    (text,) = printed("settings")
+    (machine / "etc/kwaainet/config.toml").write_text(moved(text, machine))
+    (script,) = printed("as the relay")
+    script = moved(script, machine).replace("runuser -u kwaainet -- ", "")
+    # No program of that name need be installed.
+    script = script.replace("/opt/kwaainet/bin/kwaainet", f"{sys.executable} -m relay_server")
+    said = shell(script)
+    assert re.search(r"^kwaai-[0-9a-f]{12}-", said, re.MULTILINE)
+    with State(machine / "var/lib/kwaainet-relay") as state:
+        ((key, _),) = ApiKeys(state).list()
+    assert (key.name, key.tokens_per_day, key.requests_per_minute) == ("ada", 200_000, 60)
+
+
 async def test_the_checks_are_answered(relay: Relay) -> None:
     tool("curl")
     (script,) = printed("checks")
