@@ -24,10 +24,13 @@ from relay_server.map.views import Views
 from relay_server.models import Model
 from relay_server.topics import Later
 
-__all__ = ["PERIOD", "Body", "NetworkMap"]
+__all__ = ["PERIOD", "RELAYS", "Body", "NetworkMap"]
 
 PERIOD: Final = 1.0
 """Seconds between two publications at the least."""
+
+RELAYS: Final = 64
+"""Relays listed."""
 
 _ALIVE: Final = b'{"type":"alive"}'
 
@@ -172,7 +175,7 @@ class NetworkMap:
     def _look(self) -> None:
         self._models = self._views.models()
         self._totals = self._views.totals(self._models, len(self._hub))
-        self._relays = list(self.relays())
+        self._relays = list(self.relays())[:RELAYS]
 
     def _own(self) -> list[RelayView]:
         names = sorted(self._hub.settings.audiences)

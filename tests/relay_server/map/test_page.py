@@ -169,18 +169,21 @@ async def test_it_is_accessible(
     assert told == []
 
 
-async def test_eighty_blocks_fit_a_phone(open_map: Open, relay: Relay, shelf: Path) -> None:
-    crowd(relay, 200, offered(shelf, "large"), 80)
+@pytest.mark.parametrize(("width", "least"), [(360, 24), (320, 20)], ids=["phone", "zoomed"])
+async def test_eighty_blocks_fit_a_phone(
+    open_map: Open, relay: Relay, shelf: Path, width: int, least: int
+) -> None:
+    crowd(relay, 2000, offered(shelf, "large"), 80)
     relay.map.publish()
-    page = await open_map(relay.url, viewport=PHONE)
+    page = await open_map(relay.url, viewport={"width": width, "height": 640})
     wide = await page.evaluate("document.documentElement.scrollWidth")
-    assert wide <= PHONE["width"]
+    assert wide <= width
     strip = page.locator("article", has_text="80 blocks").locator(".strip")
     boxes = await strip.locator(".cell").evaluate_all(
         "cells => cells.map(cell => [cell.offsetWidth, cell.offsetHeight, cell.scrollWidth])"
     )
     assert len(boxes) == 80
-    assert min(min(width, height) for width, height, _ in boxes) >= 24
+    assert min(min(width, height) for width, height, _ in boxes) >= least
     assert [box for box in boxes if box[2] > box[0]] == []
 
 
