@@ -34,6 +34,15 @@ def _api_seconds() -> prometheus_client.Histogram:
     )
 
 
+def _loop_delay() -> prometheus_client.Histogram:
+    return prometheus_client.Histogram(
+        "kwaainet_relay_loop_delay_seconds",
+        "How late the event loop comes to what it does each second: its one core is busy.",
+        buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0),
+        registry=None,
+    )
+
+
 @dataclass(slots=True)
 class Counters:
     entered: int = 0
@@ -58,6 +67,7 @@ class Counters:
     """By endpoint."""
     state_errors: int = 0
     """Times that the state could not be read or written."""
+    loop_delay: prometheus_client.Histogram = field(default_factory=_loop_delay)
     file_bytes: int = 0
     """Of HTTP bodies, as sent."""
     shard_bytes: Counter[str] = field(default_factory=Counter)

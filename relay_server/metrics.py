@@ -74,6 +74,7 @@ class Metrics(Collector):
         yield _counter("stun_answers", "STUN answers.", done.stun_answers)
         yield _counter("sent_file_bytes", "Bytes of pages, files and answers.", done.file_bytes)
         yield _counter("state_errors", "Failures to read or write the state.", done.state_errors)
+        yield from done.loop_delay.collect()
         yield from done.api_requests.collect()
         yield from done.api_seconds.collect()
         yield _counter("api_answers", "Answers begun and ended.", done.api_answers)

@@ -143,8 +143,11 @@ class Relay:
     async def _sweep(self) -> None:
         traffic = Traffic(self.hub, self._clock.monotonic())
         certificate = self._certificate()
+        loop = asyncio.get_running_loop()
         while True:
+            due = loop.time() + self.settings.sweep_every
             await asyncio.sleep(self.settings.sweep_every)
+            self.hub.counters.loop_delay.observe(max(0.0, loop.time() - due))
             self.hub.sweep()
             if certificate is not None:
                 certificate.look()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shutil
@@ -21,7 +22,7 @@ from pyodide_node import __version__
 from pyodide_node.wire.messages import Forward
 from relay_server import Relay, RelaySettings
 from relay_server.metrics import PREFIX, Metrics
-from tests.relay_server.client import announcement
+from tests.relay_server.client import PATIENCE, announcement
 from tests.relay_server.fakes import World
 from tests.relay_server.http import get
 
@@ -80,6 +81,19 @@ async def test_what_waits_for_slow_nodes_is_told() -> None:
     slow.socket.reads = False
     slow.send(Forward(slow.key), bytes(1000))
     assert values(world)["queued_bytes"] > 1000
+
+
+async def test_how_late_the_loop_is_is_told() -> None:
+    async with Relay(RelaySettings(port=0, stun=False, sweep_every=0.01)) as relay:
+
+        async def looks() -> float:
+            found = families((await get(relay.url, "/metrics")).body)
+            samples = found[f"{PREFIX}loop_delay_seconds"].samples
+            return next(each.value for each in samples if each.name.endswith("_count"))
+
+        async with asyncio.timeout(PATIENCE):
+            while await looks() < 3:  # noqa: ASYNC110 - what Prometheus would see
+                await asyncio.sleep(0.01)
 
 
 async def test_names_have_their_units_and_no_other_words() -> None:
