@@ -163,6 +163,7 @@ class Chart {
           grid: { show: false },
           space: 70,
           size: 28,
+          incrs: MINUTES.map((minutes) => 60 * minutes),
           values: (_, ticks) => ticks.map((tick) => clock(tick)),
         },
         {
@@ -195,6 +196,9 @@ class Chart {
     write(this.#value, index == null ? value : `${value} at ${clock(at.time)}`);
   }
 }
+
+/** Between two times on the axis. */
+const MINUTES = [1, 5, 15, 30, 60, 120, 180, 360, 720];
 
 const HEIGHT = 150;
 

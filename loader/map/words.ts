@@ -43,8 +43,8 @@ const ENGINES: Record<string, string> = {
   wasm: 'WebAssembly',
   'wasm-int8': 'WebAssembly, 8 bits',
   'wasm-int4': 'WebAssembly, 4 bits',
-  onnxruntime: 'Native, 4 bits',
-  'onnxruntime-fp32': 'Native',
+  onnxruntime: 'Native',
+  'onnxruntime-fp32': 'Native, 32 bits',
   simulated: 'Simulated',
   other: 'Something else',
 };
