@@ -130,7 +130,7 @@ export interface Detached {
  * connections and does what it is told. `link` numbers are the worker's.
  */
 export type RtcCommand =
-  | { type: 'rtc-open'; link: number; initiator: boolean; iceServers: string[] }
+  | { type: 'rtc-open'; link: number; initiator: boolean; iceServers: IceServer[] }
   | { type: 'rtc-signal'; link: number; signal: RtcSignal }
   /** Messages are sent in order, one RTCDataChannel.send each; buffers are transferred. */
   | { type: 'rtc-send'; link: number; messages: ArrayBuffer[] }
@@ -139,10 +139,22 @@ export type RtcCommand =
 export type RtcEvent =
   | { type: 'rtc-signal'; link: number; signal: RtcSignal }
   | { type: 'rtc-opened'; link: number }
+  /** How packets travel, told when the channel opens and when that changes. */
+  | { type: 'rtc-routed'; link: number; route: RtcRoute }
   | { type: 'rtc-received'; link: number; message: ArrayBuffer }
   /** bufferedAmount, told when it crosses the water marks and after each rtc-send. */
   | { type: 'rtc-buffered'; link: number; amount: number }
   | { type: 'rtc-closed'; link: number; reason: string };
+
+/** Straight, by the peer's TURN server, or by one that this side reaches in this way. */
+export type RtcRoute = 'direct' | 'turn' | 'turn-udp' | 'turn-tcp' | 'turn-tls';
+
+/** As RTCIceServer; the structured clone of what the relay told the node. */
+export interface IceServer {
+  urls: string;
+  username?: string;
+  credential?: string;
+}
 
 export interface RtcSignal {
   kind: 'offer' | 'answer' | 'candidate';

@@ -108,6 +108,7 @@ def _peers(mesh: Mesh, model: Model) -> list[dict[str, Any]]:
                 "first_block": said.first,
                 "last_block": said.last,
                 "path": path,
+                "route": (link.route if link else None) if path == "webrtc" else path,
                 "rtt_ms": _milliseconds(rtt),
                 "problem": link.last_error if link else "",
             }

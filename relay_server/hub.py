@@ -21,6 +21,8 @@ from pyodide_node.wire.messages import (
     Forward,
     Forwarded,
     Hello,
+    IceServer,
+    IceServers,
     Message,
     Ping,
     Pong,
@@ -45,6 +47,7 @@ from relay_server.rates import Rate
 from relay_server.refusal import PROTOCOL, Refusal
 from relay_server.settings import CONTROL_SLACK, EVICT_AFTER, RelaySettings
 from relay_server.topics import Later, Topics, batches
+from relay_server.turn import turn_access
 
 __all__ = ["Hub"]
 
@@ -55,7 +58,7 @@ _FORWARDED = to_frame(Forwarded(bytes(32))).type
 
 
 class Hub:
-    """`ice_servers(host)` names STUN servers for a node that dialled this Host header."""
+    """Raises ConfigError when the TURN secret of the settings cannot be read."""
 
     def __init__(self, settings: RelaySettings, clock: Clock, later: Later | None = None) -> None:
         self.settings = settings
@@ -76,6 +79,7 @@ class Hub:
         self._publishes = Rate(settings.publishes_per_second, settings.publish_burst)
         self._queue_limit = settings.queue_bytes
         self._arrived = 0
+        self._turn = turn_access(settings)
 
     def __len__(self) -> int:
         """Nodes that have entered."""
@@ -201,6 +205,8 @@ class Hub:
             elif silent > settings.ping_after and not node.pinged:
                 node.pinged = True
                 self._tell(node, *_encoded(Ping(int(now * 1000))))
+            if now >= node.renew_turn_at and not node.left:
+                self._tell_turn(node)
         self._look_at_memory()
         self.gate.sweep()
         self.networks.sweep(now)
@@ -272,9 +278,19 @@ class Hub:
             self.refuse(older, Refusal("Replaced", text))
         self.counters.entered += 1
         node.socket.welcome()
-        node.send(Welcome(self._ice_servers(node.host)))
+        node.send(Welcome(self._stun_servers(node.host)))
+        self._tell_turn(node)
 
-    def _ice_servers(self, host: str) -> list[str]:
+    def _tell_turn(self, node: Node) -> None:
+        """Name the TURN servers, with credentials of its own, to a node that has proved its key."""
+        if self._turn is None:
+            return
+        servers = [IceServer(url) for url in self._stun_servers(node.host)]
+        servers += self._turn.for_node(node.key, self._clock.wall())
+        node.renew_turn_at = self._clock.monotonic() + self._turn.renew_after
+        self._tell(node, *_encoded(IceServers(servers)))
+
+    def _stun_servers(self, host: str) -> list[str]:
         name, _, port = host.rpartition(":")
         if not port.isdigit():
             name = host

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 from pyodide_node.hosts.base import Buffer
@@ -59,6 +60,7 @@ class Node:
         "pinged",
         "publish_state",
         "received",
+        "renew_turn_at",
         "sender_body",
         "sent",
         "socket",
@@ -88,6 +90,8 @@ class Node:
         self.left = False
         self.doomed = False
         """Cut, and gone as soon as the loop says so."""
+        self.renew_turn_at = math.inf
+        """When the TURN credentials that it has should be replaced."""
         self.flushed = 0
         self.flushed_at = now
         self.message_state = self.byte_state = self.publish_state = 0.0

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from pyodide_node.config import folder_url
 from pyodide_node.errors import ConfigError
 from pyodide_node.wire import limits
+from relay_server.turn import check_ice
 
 __all__ = ["LogFormat", "LogLevel", "RelaySettings", "default_cdn", "default_models"]
 
@@ -98,6 +99,14 @@ class RelaySettings:
     """Answer STUN on the UDP port of the same number: tabs behind NATs learn their address."""
     ice_servers: Annotated[tuple[str, ...], _listed("--ice-server")] = ()
     """STUN servers to tell nodes of in place of this one, each as stun:host:port."""
+    turn_servers: Annotated[tuple[str, ...], _listed("--turn-server")] = ()
+    """TURN servers (coturn) for nodes that find no direct way, each as turn:host:port or
+    turn:host:port?transport=tcp or turns:host:port?transport=tcp. See docs/NAT.md."""
+    turn_secret_file: Annotated[Path | None, Parameter(show_default=False)] = None
+    """File with the secret that these TURN servers know as static-auth-secret. It is in no other
+    setting, so that no log, process list or `config` shows it."""
+    turn_lifetime: float = 600.0
+    """What a node is given to enter them ends after so long; connected nodes get new ones."""
     tls_cert: Annotated[Path | None, Parameter(show_default=False)] = None
     """Certificate chain, PEM. Pages on https need a relay with TLS, here or in a proxy."""
     tls_key: Annotated[Path | None, Parameter(show_default=False)] = None
@@ -206,6 +215,7 @@ class RelaySettings:
         for name in _COUNTS:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be 1 or more", setting=name)
+        check_ice(self)
         for mirror in self.mirrors:
             folder_url("mirror", mirror)
         if self.database:

@@ -1,6 +1,6 @@
 /** Does what the worker says with peer connections, and tells it what happens. */
 
-import type { RtcCommand } from '../protocol';
+import type { IceServer, RtcCommand } from '../protocol';
 import { type EmitRtc, PeerLink } from './peer_link';
 
 export class PeerLinks {
@@ -32,7 +32,7 @@ export class PeerLinks {
     for (const link of [...this.links.values()]) link.close(reason);
   }
 
-  private open(number: number, initiator: boolean, iceServers: string[]): void {
+  private open(number: number, initiator: boolean, iceServers: IceServer[]): void {
     try {
       const link = new PeerLink(number, initiator, iceServers, this.emit, () => {
         if (this.links.get(number) === link) this.links.delete(number);

@@ -40,5 +40,7 @@ export interface Hop {
 }
 
 export interface Peer extends Hop {
+  /** Of WebRTC: direct, turn, turn-udp, turn-tcp or turn-tls; else the path; null if unknown. */
+  route: string | null;
   rtt_ms: number | null;
 }

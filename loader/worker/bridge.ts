@@ -77,12 +77,16 @@ export class Bridge {
 
   connect(
     initiator: boolean,
-    iceServers: string[],
+    iceServers: [url: string, username: string, credential: string][],
     signal: LinkEvents['signal'],
     opened: LinkEvents['opened'],
+    routed: LinkEvents['routed'],
     received: LinkEvents['received'],
     closed: LinkEvents['closed'],
   ): PeerLink {
-    return this.peers.connect(initiator, iceServers, { signal, opened, received, closed });
+    const servers = iceServers.map(([urls, username, credential]) =>
+      username ? { urls, username, credential } : { urls },
+    );
+    return this.peers.connect(initiator, servers, { signal, opened, routed, received, closed });
   }
 }

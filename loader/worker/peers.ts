@@ -3,7 +3,7 @@
  * the oldest one that is there. When it goes away its links close, and new ones go to the next.
  */
 
-import type { RtcCommand, RtcEvent, RtcSignal } from '../protocol';
+import type { IceServer, RtcCommand, RtcEvent, RtcSignal } from '../protocol';
 import { bytesOf, type PythonBytes } from './buffers';
 import { NodeError } from './errors';
 import type { Frame, Frames } from './frames';
@@ -13,6 +13,7 @@ const LOW_WATER = 256 * 1024;
 export interface LinkEvents {
   signal(kind: string, sdp: string, mid: string, line: number): void;
   opened(): void;
+  routed(route: string): void;
   received(message: ArrayBuffer): void;
   closed(reason: string): void;
 }
@@ -71,6 +72,8 @@ export class PeerLink {
       }
       case 'rtc-opened':
         return this.events.opened();
+      case 'rtc-routed':
+        return this.events.routed(event.route);
       case 'rtc-received':
         return this.events.received(event.message);
       case 'rtc-buffered':
@@ -117,7 +120,7 @@ export class Peers {
   constructor(private readonly frames: Frames) {}
 
   /** Raises Unreachable when no page is there to hold a connection. */
-  connect(initiator: boolean, iceServers: string[], events: LinkEvents): PeerLink {
+  connect(initiator: boolean, iceServers: IceServer[], events: LinkEvents): PeerLink {
     const frame = this.frames.oldest;
     if (!frame) throw new NodeError('Unreachable', 'no open page can hold a WebRTC connection');
     const number = ++this.made;

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from pyodide_node.model.manifest import Manifest
+    from pyodide_node.wire.messages import IceServer
 
 __all__ = [
     "Agreement",
@@ -36,6 +37,7 @@ __all__ = [
     "PeerEvents",
     "Pieces",
     "RelaySocket",
+    "Route",
     "Signal",
     "Span",
     "Store",
@@ -149,6 +151,11 @@ class Signal:
     line: int = 0
 
 
+Route = Literal["direct", "turn", "turn-udp", "turn-tcp", "turn-tls"]
+"""How packets of a peer connection travel: straight between the two, by the other side's TURN
+server, or by one that this side reaches in this way."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerEvents:
     """Callbacks of one peer connection; called from the event loop, never re-entrantly."""
@@ -158,6 +165,8 @@ class PeerEvents:
     received: Callable[[bytes], None]
     closed: Callable[[str], None]
     """With a reason for people; called once, also when it never opened."""
+    routed: Callable[[Route], None] = lambda route: None
+    """The way found, and each one that takes its place; not on hosts that cannot tell."""
 
 
 class PeerConnection(Protocol):
@@ -185,11 +194,11 @@ class Transport(Protocol):
         """Open a WebSocket. Raises Unreachable. `closed` is called once if it opened."""
 
     def connect(
-        self, *, initiator: bool, ice_servers: Sequence[str], events: PeerEvents
+        self, *, initiator: bool, ice_servers: Sequence[IceServer], events: PeerEvents
     ) -> PeerConnection:
         """Begin a WebRTC connection; the initiator makes the channel and the offer.
 
-        `ice_servers` are `stun:` URLs. Raises Unreachable where WebRTC is not to be had.
+        Raises Unreachable where WebRTC is not to be had.
         """
 
 

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 
 from pyodide_node.errors import KwaaiNetError, ProtocolError
-from pyodide_node.hosts.base import Host, PeerConnection, PeerEvents, Signal
+from pyodide_node.hosts.base import Host, PeerConnection, PeerEvents, Route, Signal
 from pyodide_node.wire import limits
 from pyodide_node.wire.frames import Frame, fragments
-from pyodide_node.wire.messages import SignalMessage
+from pyodide_node.wire.messages import IceServer, SignalMessage
 
 __all__ = ["DirectChannel"]
 
@@ -28,7 +28,7 @@ class DirectChannel:
         host: Host,
         *,
         initiator: bool,
-        ice_servers: Callable[[], Sequence[str]],
+        ice_servers: Callable[[], Sequence[IceServer]],
         signal: Callable[[SignalMessage], None],
         received: Callable[[bytes], None],
         changed: Callable[[bool], None],
@@ -47,6 +47,8 @@ class DirectChannel:
         self._closing: set[asyncio.Future[None]] = set()
         self._deadline: asyncio.TimerHandle | None = None
         self.open = False
+        self.route: Route | None = None
+        """How the open channel's packets travel, as far as the host can tell."""
         self.last_error = ""
 
     def start(self) -> None:
@@ -120,11 +122,17 @@ class DirectChannel:
             if current():
                 self._lost(reason)
 
+        def routed(route: Route) -> None:
+            if current():
+                self.route = route
+
         try:
             self._connection = self._host.transport.connect(
                 initiator=self._initiator,
                 ice_servers=list(self._ice_servers()),
-                events=PeerEvents(signal=signal, opened=opened, received=received, closed=closed),
+                events=PeerEvents(
+                    signal=signal, opened=opened, received=received, closed=closed, routed=routed
+                ),
             )
         except KwaaiNetError as error:
             self.last_error = str(error)
@@ -139,7 +147,7 @@ class DirectChannel:
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
-        was_open, self.open = self.open, False
+        was_open, self.open, self.route = self.open, False, None
         if self._deadline is not None:
             self._deadline.cancel()
         if connection is not None:

@@ -16,13 +16,14 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 
 from pyodide_node.errors import KwaaiNetError, RemoteError, SealError, Unreachable
-from pyodide_node.hosts.base import Buffer, Host
+from pyodide_node.hosts.base import Buffer, Host, Route
 from pyodide_node.mesh.channel import DirectChannel
 from pyodide_node.mesh.handshake import Handshake
 from pyodide_node.mesh.paths import Path, PathChooser, PathPolicy
 from pyodide_node.wire import limits
 from pyodide_node.wire.frames import Frame, Reassembler, encode
 from pyodide_node.wire.messages import (
+    IceServer,
     Message,
     PathPing,
     PathPong,
@@ -72,7 +73,7 @@ class Link:
         peer: bytes,
         *,
         policy: PathPolicy,
-        ice_servers: Callable[[], Sequence[str]],
+        ice_servers: Callable[[], Sequence[IceServer]],
         forward: Callable[[bytes], bool],
         drain_relay: Callable[[], Coroutine[None, None, None]],
         received: Callable[[Message, Buffer, Path], None],
@@ -111,6 +112,11 @@ class Link:
     def direct(self) -> bool:
         """Whether the data channel is open."""
         return self._epoch is not None and self._epoch.channel.open
+
+    @property
+    def route(self) -> Route | None:
+        """How the data channel's packets travel, while it is open and as far as is known."""
+        return self._epoch.channel.route if self._epoch is not None and self.direct else None
 
     @property
     def path(self) -> Path | None:

@@ -14,6 +14,8 @@ from pyodide_node.wire.frames import Reassembler, encode
 from pyodide_node.wire.messages import (
     Challenge,
     Hello,
+    IceServer,
+    IceServers,
     Message,
     Ping,
     Pong,
@@ -58,7 +60,7 @@ class RelayClient:
         self._entered = asyncio.Event()
         self._jitter = random.Random(host.keys.public_key)  # noqa: S311 - spreads reconnects
         self.url = ""
-        self.ice_servers: list[str] = []
+        self.ice_servers: list[IceServer] = []
         self.last_error = ""
         self.rtt: float | None = None
 
@@ -152,7 +154,7 @@ class RelayClient:
         welcome = await self._expect(inbox, reader)
         if not isinstance(welcome, Welcome):
             raise ProtocolError("the relay did not welcome this node", url=url)
-        self.ice_servers = list(welcome.ice_servers)
+        self.ice_servers = [IceServer(url) for url in welcome.ice_servers]
 
     async def _expect(self, inbox: asyncio.Queue[bytes | str], reader: Reassembler) -> Message:
         while True:
@@ -175,6 +177,8 @@ class RelayClient:
         match decode(frame):
             case Ping(token):
                 self._send(Pong(token))
+            case IceServers(servers):
+                self.ice_servers = list(servers)
             case Pong(token):
                 self.rtt = max(0.0, now - token / 1e6)
             case Refused(_, message):

@@ -51,6 +51,9 @@ OUTBOX: Final = 4 * MESSAGE
 ICE_DEADLINE: Final = 5.0
 """A failed ICE stays in "checking" for ever; what has not connected by now will not."""
 
+ICE_SERVERS: Final = 16
+"""STUN and TURN servers of one relay: the longest message of them is 9 KB."""
+
 HANDSHAKE_DEADLINE: Final = 10.0
 """For the relay's challenge and for sealing a link, each."""
 

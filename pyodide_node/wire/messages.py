@@ -24,6 +24,8 @@ __all__ = [
     "Forwarded",
     "Gone",
     "Hello",
+    "IceServer",
+    "IceServers",
     "KeyReply",
     "KeyRequest",
     "Message",
@@ -96,6 +98,17 @@ class Hello(Message, frozen=True):
     signature: Signature
 
 
+class IceServer(Struct, frozen=True, array_like=True):
+    """A STUN server, or a TURN server (RFC 7065) with what it asks for; never printed whole."""
+
+    url: Url
+    username: Annotated[str, Meta(max_length=256)] = ""
+    credential: Annotated[str, Meta(max_length=256)] = ""
+
+    def __repr__(self) -> str:
+        return f"IceServer({self.url!r})"
+
+
 class Welcome(Message, frozen=True):
     """Relay → node: you are in; these STUN servers you may use."""
 
@@ -124,6 +137,13 @@ class Gone(Message, frozen=True):
     """Relay → node: a hint, not a proof: this peer left the relay."""
 
     peer: PublicKey
+
+
+class IceServers(Message, frozen=True):
+    """Relay → node: use these in place of those you were told of before. Sent after the Welcome
+    where there is TURN, and again before its credentials end."""
+
+    ice_servers: Annotated[list[IceServer], Meta(max_length=limits.ICE_SERVERS)]
 
 
 class Forward(Message, frozen=True):
@@ -309,6 +329,7 @@ _TYPES: dict[int, type[Message]] = {
     11: Ping,
     12: Pong,
     13: Refused,
+    14: IceServers,
     32: SignalMessage,
     33: PathPing,
     34: PathPong,

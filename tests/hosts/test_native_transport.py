@@ -13,6 +13,7 @@ from pyodide_node.errors import Unreachable
 from pyodide_node.hosts.base import PeerEvents, Signal
 from pyodide_node.hosts.native import NativeTransport
 from pyodide_node.wire.limits import SOCKET_MESSAGE
+from pyodide_node.wire.messages import IceServer
 from tests.hosts.worlds import run_native
 
 
@@ -48,7 +49,7 @@ def test_a_stun_server_that_is_down_costs_a_second_at_most() -> None:
             said: asyncio.Queue[Signal] = asyncio.Queue()
             peer = NativeTransport().connect(
                 initiator=True,
-                ice_servers=[f"stun:127.0.0.1:{silent.getsockname()[1]}"],
+                ice_servers=[IceServer(f"stun:127.0.0.1:{silent.getsockname()[1]}")],
                 events=PeerEvents(
                     signal=said.put_nowait, opened=print, received=print, closed=print
                 ),
@@ -67,7 +68,7 @@ def test_an_ice_server_that_is_none_is_unreachable() -> None:
         for initiator in (True, False):
             with pytest.raises(Unreachable):
                 NativeTransport().connect(
-                    initiator=initiator, ice_servers=["http://x"], events=events
+                    initiator=initiator, ice_servers=[IceServer("http://x")], events=events
                 )
 
     run_native(main())

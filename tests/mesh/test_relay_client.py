@@ -19,6 +19,7 @@ from pyodide_node.wire.messages import (
     Challenge,
     Gone,
     Hello,
+    IceServer,
     Message,
     Ping,
     Pong,
@@ -107,7 +108,7 @@ async def test_it_proves_its_key_to_the_host_that_it_dialled() -> None:
         assert (hello.public_key, hello.audience) == (keys.public_key, "relay.test")
         data = hello_bytes(bytes(32), "relay.test")
         assert await keys.verify(hello.public_key, hello.signature, data)
-        assert world.client.ice_servers == ["stun:relay.test:3478"]
+        assert world.client.ice_servers == [IceServer("stun:relay.test:3478")]
         assert world.states == [True]
 
 

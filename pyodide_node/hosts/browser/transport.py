@@ -10,6 +10,7 @@ from pyodide.ffi import create_proxy, to_js
 from pyodide_node.errors import LocalError, ProtocolError, Unreachable
 from pyodide_node.hosts.base import Buffer, PeerEvents, Signal
 from pyodide_node.wire.limits import CHANNEL_MESSAGE
+from pyodide_node.wire.messages import IceServer
 
 from .errors import awaited, translated
 
@@ -36,7 +37,9 @@ class BrowserTransport:
             callbacks.destroy()
             raise
 
-    def connect(self, *, initiator: bool, ice_servers: Sequence[str], events: PeerEvents) -> _Peer:
+    def connect(
+        self, *, initiator: bool, ice_servers: Sequence[IceServer], events: PeerEvents
+    ) -> _Peer:
         callbacks = _Callbacks()
 
         def signal(kind: str, sdp: str, mid: str, line: int) -> None:
@@ -47,9 +50,10 @@ class BrowserTransport:
             with translated(Unreachable):
                 link = self._bridge.connect(
                     initiator,
-                    to_js(list(ice_servers)),
+                    to_js([(one.url, one.username, one.credential) for one in ice_servers]),
                     callbacks.add(signal),
                     callbacks.add(events.opened),
+                    callbacks.add(events.routed),
                     callbacks.add(lambda message: events.received(message.to_bytes())),
                     callbacks.add_last(events.closed),
                 )

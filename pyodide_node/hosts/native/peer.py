@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Sequence
-from functools import partial
 from typing import Any
 
+from aioice.ice import Connection
 from aiortc import (
     InvalidStateError,
     RTCConfiguration,
@@ -22,12 +22,14 @@ from aiortc import (
     RTCPeerConnection,
     RTCSessionDescription,
 )
-from aiortc.rtcicetransport import parse_stun_turn_uri
 from aiortc.sdp import SessionDescription, candidate_from_sdp
 
-from pyodide_node.errors import LocalError, ProtocolError, Unreachable
+from pyodide_node.errors import LocalError, ProtocolError
 from pyodide_node.hosts.base import Buffer, PeerEvents, Signal
 from pyodide_node.wire.limits import CHANNEL_MESSAGE, ICE_DEADLINE, LOW_WATER
+from pyodide_node.wire.messages import IceServer
+
+from .gathering import Gathering
 
 __all__ = ["CHANNEL_LABEL", "NativePeer"]
 
@@ -36,20 +38,15 @@ CHANNEL_LABEL = "kwaainet"
 SIGNALLING_DEADLINE = 3 * ICE_DEADLINE
 """For the other side's description to come at all; ICE has its own time from then on."""
 
-STUN_DEADLINE = 1
-"""Two tries, as STUN repeats after half a second."""
-
 
 class NativePeer:
     """See `base.PeerConnection`."""
 
-    def __init__(self, *, initiator: bool, ice_servers: Sequence[str], events: PeerEvents) -> None:
-        try:
-            for url in ice_servers:  # aiortc would look at them only later, or never
-                parse_stun_turn_uri(url)
-        except ValueError as error:
-            raise Unreachable(f"these ICE servers cannot be used: {error}") from error
-        servers = [RTCIceServer(urls=url) for url in ice_servers]
+    def __init__(
+        self, *, initiator: bool, ice_servers: Sequence[IceServer], events: PeerEvents
+    ) -> None:
+        self._gathering = Gathering(ice_servers)
+        servers = [RTCIceServer(urls=url) for url in self._gathering.stun]
         self._pc = RTCPeerConnection(RTCConfiguration(iceServers=servers))
         self._events = events
         self._initiator = initiator
@@ -123,8 +120,9 @@ class NativePeer:
             await asyncio.wait(self._tasks)
 
     async def _describe(self) -> None:
-        """Gather, then tell the other side; gathering asks the STUN servers, if any."""
-        self._hasten_stun()
+        """Gather, then tell the other side; gathering asks STUN and TURN servers, if any."""
+        if self._pc.sctp:
+            self._gathering.take_over(self._ice)
         try:
             await self._pc.setLocalDescription()
         except InvalidStateError:
@@ -138,13 +136,10 @@ class NativePeer:
             Signal(kind="offer" if self._initiator else "answer", sdp=description.sdp),
         )
 
-    def _hasten_stun(self) -> None:
-        """Let aioice wait for STUN a second, not its fixed five: one server that is down would
-        else use up the other side's whole deadline, on a local network too."""
-        if self._pc.sctp:
-            ice = self._pc.sctp.transport.transport.iceGatherer._connection
-            bounded = partial(ice.get_component_candidates, timeout=STUN_DEADLINE)
-            ice.get_component_candidates = bounded  # type: ignore[method-assign]
+    @property
+    def _ice(self) -> Connection:
+        assert self._pc.sctp
+        return self._pc.sctp.transport.transport.iceGatherer._connection
 
     def _candidate(self, signal: Signal) -> None:
         if not self._described or not self._pc.remoteDescription:
@@ -183,6 +178,9 @@ class NativePeer:
     def _opened(self) -> None:
         self._deadline.cancel()
         self._emit(self._events.opened)
+        route = self._gathering.route(self._ice)
+        if route is not None:
+            self._emit(self._events.routed, route)
 
     def _message(self, message: bytes | str) -> None:
         if isinstance(message, bytes):

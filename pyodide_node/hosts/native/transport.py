@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from pyodide_node.hosts.base import PeerEvents
+from pyodide_node.wire.messages import IceServer
 
 from .peer import NativePeer
 from .relay_socket import NativeSocket, dial
@@ -21,6 +22,6 @@ class NativeTransport:
         return await dial(url, received, closed)
 
     def connect(
-        self, *, initiator: bool, ice_servers: Sequence[str], events: PeerEvents
+        self, *, initiator: bool, ice_servers: Sequence[IceServer], events: PeerEvents
     ) -> NativePeer:
         return NativePeer(initiator=initiator, ice_servers=ice_servers, events=events)

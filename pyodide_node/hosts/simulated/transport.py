@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from pyodide_node.errors import Unreachable
 from pyodide_node.hosts.base import PeerEvents
+from pyodide_node.wire.messages import IceServer
 
 from .network import SimulatedNetwork
 from .peer import SimulatedPeer
@@ -53,6 +54,6 @@ class SimulatedTransport:
         return mine
 
     def connect(
-        self, *, initiator: bool, ice_servers: Sequence[str], events: PeerEvents
+        self, *, initiator: bool, ice_servers: Sequence[IceServer], events: PeerEvents
     ) -> SimulatedPeer:
         return SimulatedPeer(self._network, self._here, initiator, events)

@@ -10,6 +10,7 @@ import js  # noqa: TID251
 from pyodide_node.errors import KwaaiNetError, LocalError, Unreachable
 from pyodide_node.hosts.base import PeerEvents, Signal
 from pyodide_node.hosts.browser.transport import BrowserTransport
+from pyodide_node.wire.messages import IceServer
 
 
 class Log:
@@ -21,6 +22,7 @@ class Log:
             signal=lambda signal: self.events.append(signal.kind),
             opened=lambda: self.events.append("opened"),
             received=lambda message: self.events.append(message),
+            routed=self.events.append,
             closed=lambda reason: self.events.append(("closed", reason)),
         )
 
@@ -29,8 +31,8 @@ async def main(bridge: Any, argument: str) -> str:
     transport = BrowserTransport(bridge)
 
     def connect(log: Log) -> Any:
-        stun = ["stun:192.0.2.1:3478"]
-        return transport.connect(initiator=True, ice_servers=stun, events=log.callbacks())
+        servers = [IceServer("stun:192.0.2.1:3478"), IceServer("turn:192.0.2.1", "name", "word")]
+        return transport.connect(initiator=True, ice_servers=servers, events=log.callbacks())
 
     assert refused(lambda: connect(Log())) == Unreachable.__name__
     old, young = js.openFrame(), js.openFrame()
@@ -40,7 +42,8 @@ async def main(bridge: Any, argument: str) -> str:
     told = json.loads(await old.told(2))
     assert told[0]["type"] == "rtc-open"
     assert told[0]["initiator"] is True
-    assert told[0]["iceServers"] == ["stun:192.0.2.1:3478"]
+    turn = {"urls": "turn:192.0.2.1", "username": "name", "credential": "word"}
+    assert told[0]["iceServers"] == [{"urls": "stun:192.0.2.1:3478"}, turn]
     link = told[0]["link"]
     assert told[1]["signal"] == {"kind": "answer", "sdp": "v=0", "mid": "0", "line": 1}
 
@@ -49,8 +52,9 @@ async def main(bridge: Any, argument: str) -> str:
     signal = {"kind": "candidate", "sdp": "", "mid": "", "line": 0}
     old.say(json.dumps({"type": "rtc-signal", "link": link, "signal": signal}))
     old.say(json.dumps({"type": "rtc-opened", "link": link}))
+    old.say(json.dumps({"type": "rtc-routed", "link": link, "route": "turn-tcp"}))
     old.deliver(link, "hello")
-    assert first.events == ["candidate", "opened", b"hello"]
+    assert first.events == ["candidate", "opened", "turn-tcp", b"hello"]
 
     # Sends of one turn go together; what the channel holds is known to the byte.
     assert refused(lambda: peer.send(bytes(4097))) == LocalError.__name__

@@ -1,0 +1,70 @@
+"""A native member as a process: `python -m tests.lab.native`.
+
+Each line of standard input is a command in JSON with a number, each line of output its answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, cast
+
+from pyodide_node.hosts.base import Engine, Host, Store
+from pyodide_node.hosts.native.clock import NativeClock
+from pyodide_node.hosts.native.keys import load_keys
+from pyodide_node.hosts.native.transport import NativeTransport
+from tests.lab.member import Member
+
+
+def host(folder: str) -> Host:
+    return Host(
+        kind="native",
+        clock=NativeClock(),
+        keys=load_keys(Path(folder) / "identity.pem"),
+        transport=NativeTransport(),
+        engine=cast(Engine, None),
+        store=cast(Store, None),
+    )
+
+
+async def main() -> None:
+    with tempfile.TemporaryDirectory(prefix="kwaainet-lab-") as folder:
+        commands = _Commands(host(folder))
+        lines: asyncio.Queue[str] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+        loop.add_reader(sys.stdin, lambda: lines.put_nowait(sys.stdin.readline()))
+        async with asyncio.TaskGroup() as running:
+            while line := await lines.get():
+                running.create_task(commands.answer(json.loads(line)))
+        await commands.leave()
+
+
+class _Commands:
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._member: Member | None = None
+
+    async def answer(self, command: dict[str, Any]) -> None:
+        said = await getattr(self, command["do"])(*command["with"])
+        print(json.dumps({"number": command["number"], "said": said}), flush=True)
+
+    async def join(self, relay: str) -> str:
+        await self.leave()
+        self._member = Member(self._host, relay)
+        return await self._member.joined()
+
+    async def ask(self, peer: str, direct: bool) -> dict[str, Any]:
+        assert self._member is not None
+        return await self._member.ask(peer, direct)
+
+    async def leave(self) -> None:
+        if self._member is not None:
+            await self._member.close()
+            self._member = None
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
