@@ -4,7 +4,7 @@
 PYTHON_BIN := .venv/bin/python
 PYTEST := .venv/bin/pytest
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-quick check format bench coverage wheel docs clean
+.PHONY: help setup build demo test test-quick check format bench nat-table coverage wheel docs clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,10 @@ format: setup ## Format both languages
 bench: build ## Measure against the budgets; prints a table and writes dist/bench.json
 	@node build/runtime/bundle.mjs --release
 	@$(PYTHON_BIN) -m build.bench $(ARGS)
+
+nat-table: build ## Print which way nodes find each other through NATs (needs root; docs/NAT.md)
+	@build/setup.sh nat
+	@$(PYTHON_BIN) -m tests.lab
 
 wheel: setup ## Build dist/kwaainet-*.whl, with the browser's files and the default model in it
 	@node build/runtime/bundle.mjs --release

@@ -3,7 +3,7 @@
 # the locked packages of both languages and finds or installs Chromium. Each step leaves a stamp
 # in .make/ and is skipped until what it depends on changes.
 #
-#   build/setup.sh python | node | chromium | oracle | ipfs | postgres | hivemind
+#   build/setup.sh python | node | chromium | oracle | ipfs | postgres | hivemind | nat
 set -eu
 cd "$(dirname "$0")/.."
 mkdir -p .make
@@ -116,6 +116,23 @@ setup_hivemind() {
             --progress-bar on --only-binary :all: torch==2.13.0
     fi
     echo "$want" >.make/hivemind
+}
+
+# NATs in network namespaces, and a real TURN server: for tests only, and for root only. Debian
+# starts coturn with a configuration of its own; nobody asked for that.
+setup_nat() {
+    if command -v turnserver >/dev/null && command -v nft >/dev/null && command -v ip >/dev/null; then
+        return
+    fi
+    had=$(command -v turnserver || true)
+    debian_install coturn nftables iproute2 || die "coturn, nftables and iproute2 are needed"
+    if [ -n "$had" ]; then return; fi
+    if [ -d /run/systemd/system ]; then
+        systemctl disable --now --quiet coturn
+    else
+        service coturn stop >/dev/null 2>&1 || true
+        update-rc.d coturn disable >/dev/null 2>&1 || true
+    fi
 }
 
 setup_chromium() {

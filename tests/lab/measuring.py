@@ -9,37 +9,21 @@ import shutil
 import subprocess
 import tempfile
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from playwright.async_api import async_playwright
 
 from relay_server.demo.browsers import find_chromium
-from tests.lab.members import HostKind, Remote, native, tab
+from tests.lab.members import Remote, native, tab
 from tests.lab.places import ROOT, coturn, relay
+from tests.lab.table import HOSTS, Row, Sort
 from tests.lab.topology import KINDS, PUBLIC, Topology, lacking
 
-__all__ = ["Row", "measure", "missing"]
+__all__ = ["measure", "missing"]
 
-_AT_ONCE: Final = 8
+_AT_ONCE: Final = 12
 """Pairs that find each other at the same time: ICE has a deadline, and machines two cores."""
-
-_HOSTS: Final[tuple[HostKind, ...]] = ("Chromium", "native")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One pair: who asked whom, and by which way the answer came."""
-
-    asker: tuple[str, HostKind]
-    asked: tuple[str, HostKind]
-    turn: bool
-    path: str
-    """`webrtc`, `relay`, or `none` with a problem."""
-    route: str
-    """Of the data channel: direct, turn-udp, turn-tcp; `relay` where there is none."""
-    problem: str = ""
 
 
 def missing() -> str:
@@ -60,21 +44,23 @@ async def measure(kinds: tuple[str, ...] = KINDS) -> list[Row]:
         (folder / "turn-secret").write_text(secret)
         await stack.enter_async_context(coturn(topology.public, folder, secret))
         address = f"turn:{PUBLIC}:3478"
-        turn = ["--turn-secret-file", folder / "turn-secret"]
-        turn += ["--turn-server", address, "--turn-server", f"{address}?transport=tcp"]
+        turn = ("--turn-server", address, "--turn-server", f"{address}?transport=tcp")
+        known = ("--turn-secret-file", folder / "turn-secret")
         relays = await asyncio.gather(
-            stack.enter_async_context(relay(topology.public, folder, 8080, "--cdn", cdn, *turn)),
+            stack.enter_async_context(
+                relay(topology.public, folder, 8080, "--cdn", cdn, *turn, *known)
+            ),
             stack.enter_async_context(relay(topology.public, folder, 8081, "--cdn", cdn)),
         )
         playwright = await stack.enter_async_context(async_playwright())
         members: list[Remote] = await asyncio.gather(
             *(
                 stack.enter_async_context(
-                    native(home)
+                    native(home, folder)
                     if host == "native"
                     else tab(home, playwright, f"http://{PUBLIC}:8080")
                 )
-                for host in _HOSTS
+                for host in HOSTS
                 for home in topology.homes
             )
         )
@@ -88,15 +74,16 @@ async def _round(members: list[Remote], url: str, turn: bool) -> list[Row]:
     keys = await asyncio.gather(*(member.do("join", url) for member in members))
     free = asyncio.Semaphore(_AT_ONCE)
     # Each sort twice, so that it can meet its own: the first of each asks the second of others.
-    sorts: dict[tuple[str, HostKind], list[tuple[Remote, str]]] = {}
+    sorts: dict[Sort, list[tuple[Remote, str]]] = {}
     for member, key in zip(members, keys, strict=True):
         sorts.setdefault((member.home.kind, member.host), []).append((member, key))
 
-    async def row(asker: tuple[str, HostKind], asked: tuple[str, HostKind]) -> Row:
+    async def row(asker: Sort, asked: Sort) -> Row:
         async with free:
-            said = await sorts[asker][0][0].do("ask", sorts[asked][1][1], True)
-        route = said["route"] or "unknown" if said["path"] == "webrtc" else said["path"]
-        return Row(asker, asked, turn, said["path"], route, said["problem"])
+            (one, key), (other, peer) = sorts[asker][0], sorts[asked][1]
+            said = await one.do("ask", peer)
+            routes = {said["route"], await other.do("route", key)} - {None}
+        return Row(asker, asked, turn, said["path"], frozenset(routes), said["problem"])
 
     pairs = itertools.combinations_with_replacement(sorts, 2)
     rows = await asyncio.gather(*(row(*pair) for pair in pairs))
@@ -108,6 +95,6 @@ def _files(folder: Path) -> Path:
     """The browser's files, with the lab's page beside them."""
     cdn = folder / "cdn"
     shutil.copytree(ROOT / "dist/cdn", cdn, ignore=shutil.ignore_patterns("*.br", "*.gz"))
-    command = ["node", "tests/lab/bundle.mjs", cdn]
+    command = ["node", "tests/lab/bundle.mjs", str(cdn)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     return cdn

@@ -21,8 +21,10 @@ __all__ = ["Member"]
 
 SLICE = limits.PART_SLICE
 JOINED_BY = 20.0
-DIRECT_BY = 3 * limits.ICE_DEADLINE
+DIRECT_BY = 2.2 * limits.ICE_DEADLINE
 """Seconds; a second attempt is under way by then."""
+SETTLED = 0.3
+"""Seconds for the other side's channel to open too."""
 ANSWERED_BY = 15.0
 MODEL = bytes(32)
 
@@ -53,41 +55,45 @@ class Member:
         await self._mesh.joined(JOINED_BY)
         return self._key.hex()
 
-    async def ask(self, peer: str, direct: bool) -> dict[str, Any]:
-        """Ask for a slice through whatever path there is at first, then for another: when
-        `direct`, once the data channel is open or was given up."""
+    async def ask(self, peer: str) -> dict[str, Any]:
+        """Ask for a slice by whatever way there is at once, then for another: by the data channel
+        once that is open, else by what is left when it was given up."""
         try:
             key = bytes.fromhex(peer)
-            first = await self._slice(key)
-            assert first in ("relay", "webrtc")
-            link = self._mesh.link(key)
-            if direct:
-                await link.direct_open(DIRECT_BY)
-                await asyncio.sleep(0.5)  # the other side's `open`, and what it measures
-            path = await self._slice(key)
-            return asdict(Answer(path, link.route))
+            await self._slice(key)
+            direct = await self._mesh.link(key).direct_open(DIRECT_BY)
+            await asyncio.sleep(SETTLED if direct else 0)
+            path = await self._slice(key, background=direct)
+            return asdict(Answer(path, self.route(peer)))
         except Exception as error:  # told as a row of the table
             return asdict(Answer("none", None, f"{type(error).__name__}: {error}"))
+
+    def route(self, peer: str) -> str | None:
+        """What this side knows of the way to a peer that asked it."""
+        return self._mesh.link(bytes.fromhex(peer)).route
 
     async def close(self) -> None:
         await self._mesh.close()
 
-    async def _slice(self, peer: bytes) -> Path:
+    async def _slice(self, peer: bytes, *, background: bool = False) -> Path:
         token = self._asked = self._asked + 1
         waiting = self._waiting[token] = asyncio.get_running_loop().create_future()
         try:
-            self._mesh.send(peer, PartRequest(token, MODEL, token, 0, SLICE))
+            request = PartRequest(token, MODEL, token, 0, SLICE)
+            self._mesh.send(peer, request, background=background)
             async with asyncio.timeout(ANSWERED_BY):
                 content, path = await waiting
         finally:
             del self._waiting[token]
         assert content == slice_of(token), "the slice is not what was asked for"
-        return path
+        way: Path = path
+        return way
 
     def _received(self, peer: bytes, message: Message, payload: Buffer, path: Path) -> None:
         match message:
             case PartRequest(token, _, part, _, _):
-                self._mesh.send(peer, PartSlice(token), slice_of(part))
+                background = path == "webrtc"  # as it came: what is small may be faster elsewhere
+                self._mesh.send(peer, PartSlice(token), slice_of(part), background=background)
             case PartSlice(token) if token in self._waiting:
                 self._waiting[token].set_result((bytes(payload), path))
 

@@ -12,21 +12,20 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from playwright.async_api import Page, Playwright
 
 from relay_server.demo.browsers import FLAGS, STORAGE_ALLOWED, find_chromium
 from tests.lab.places import process
+from tests.lab.table import HostKind
 from tests.lab.topology import Home
 
-__all__ = ["HostKind", "Remote", "native", "tab"]
-
-HostKind = Literal["Chromium", "native"]
+__all__ = ["Remote", "native", "tab"]
 
 
 class Remote(Protocol):
-    """`do("join", relay)` gives a key, `do("ask", key, direct)` an answer."""
+    """See `member.Member` for what it does: `join` comes first, and gives its key."""
 
     home: Home
     host: HostKind
@@ -61,19 +60,15 @@ class _Native:
 
 
 @asynccontextmanager
-async def native(home: Home) -> AsyncIterator[Remote]:
-    pipe = asyncio.subprocess.PIPE
-    command = [sys.executable, "-m", "tests.lab.native"]
-    async with process(*command, namespace=home.namespace, stdin=pipe, stdout=pipe) as running:
+async def native(home: Home, folder: Path) -> AsyncIterator[Remote]:
+    command = (sys.executable, "-m", "tests.lab.native", folder / home.namespace)
+    async with process(*command, namespace=home.namespace, pipes=True) as running:
         member = _Native(home, running)
         listening = asyncio.create_task(member.listen())
         try:
             yield member
         finally:
-            assert running.stdin is not None
-            running.stdin.close()
-            await listening
-            await running.wait()
+            listening.cancel()
 
 
 class _Tab:

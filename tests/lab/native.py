@@ -1,4 +1,4 @@
-"""A native member as a process: `python -m tests.lab.native`.
+"""A native member as a process: `python -m tests.lab.native FOLDER`, where its identity lies.
 
 Each line of standard input is a command in JSON with a number, each line of output its answer.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,11 +18,11 @@ from pyodide_node.hosts.native.transport import NativeTransport
 from tests.lab.member import Member
 
 
-def host(folder: str) -> Host:
+def host(folder: Path) -> Host:
     return Host(
         kind="native",
         clock=NativeClock(),
-        keys=load_keys(Path(folder) / "identity.pem"),
+        keys=load_keys(folder / "identity.pem"),
         transport=NativeTransport(),
         engine=cast(Engine, None),
         store=cast(Store, None),
@@ -31,15 +30,12 @@ def host(folder: str) -> Host:
 
 
 async def main() -> None:
-    with tempfile.TemporaryDirectory(prefix="kwaainet-lab-") as folder:
-        commands = _Commands(host(folder))
-        lines: asyncio.Queue[str] = asyncio.Queue()
-        loop = asyncio.get_running_loop()
-        loop.add_reader(sys.stdin, lambda: lines.put_nowait(sys.stdin.readline()))
-        async with asyncio.TaskGroup() as running:
-            while line := await lines.get():
-                running.create_task(commands.answer(json.loads(line)))
-        await commands.leave()
+    commands = _Commands(host(Path(sys.argv[1])))
+    lines, loop = asyncio.StreamReader(), asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+    async with asyncio.TaskGroup() as running:
+        while line := await lines.readline():
+            running.create_task(commands.answer(json.loads(line)))
 
 
 class _Commands:
@@ -56,9 +52,13 @@ class _Commands:
         self._member = Member(self._host, relay)
         return await self._member.joined()
 
-    async def ask(self, peer: str, direct: bool) -> dict[str, Any]:
+    async def ask(self, peer: str) -> dict[str, Any]:
         assert self._member is not None
-        return await self._member.ask(peer, direct)
+        return await self._member.ask(peer)
+
+    async def route(self, peer: str) -> str | None:
+        assert self._member is not None
+        return self._member.route(peer)
 
     async def leave(self) -> None:
         if self._member is not None:

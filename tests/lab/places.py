@@ -34,11 +34,18 @@ else:
 
 @asynccontextmanager
 async def process(
-    *command: str | Path, namespace: str, **pipes: int
+    *command: str | Path, namespace: str, pipes: bool = False, quiet: bool = False
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A command in a namespace, ended with the block."""
+    """A command in a namespace, ended with the block. With `pipes` one talks to it."""
+    pipe, nowhere = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
     started = await asyncio.create_subprocess_exec(
-        *("ip", "netns", "exec", namespace), *map(str, command), cwd=ROOT, limit=1 << 20, **pipes
+        *("ip", "netns", "exec", namespace),
+        *map(str, command),
+        cwd=ROOT,
+        limit=1 << 20,
+        stdin=pipe if pipes else nowhere,
+        stdout=pipe if pipes else nowhere if quiet else None,
+        stderr=nowhere if quiet else None,
     )
     try:
         yield started
@@ -57,10 +64,12 @@ async def relay(
     namespace: str, folder: Path, port: int, *options: str | Path
 ) -> AsyncIterator[str]:
     """`kwaainet relay` as a user starts it; the address that nodes dial."""
-    command = [Path(sys.executable).with_name("kwaainet"), "relay", "--host", PUBLIC]
-    command += ["--port", str(port), "--state", folder / f"relay-{port}", *options]
-    pipe = asyncio.subprocess.PIPE
-    async with process(*command, namespace=namespace, stdout=pipe, stderr=None) as started:
+    tool = Path(sys.executable).with_name("kwaainet")
+    command = (tool, "relay", "--host", PUBLIC, "--port", str(port))
+    state = folder / f"relay-{port}"
+    async with process(
+        *command, "--state", state, *options, namespace=namespace, pipes=True
+    ) as started:
         assert started.stdout is not None
         async with asyncio.timeout(_PATIENCE):
             greeting = await started.stdout.readline()
@@ -97,10 +106,9 @@ async def coturn(namespace: str, folder: Path, secret: str) -> AsyncIterator[Non
     tool = shutil.which("turnserver")
     assert tool is not None
     config = folder / "turnserver.conf"
-    config.write_text(coturn_config(secret, PUBLIC, 3478, (49152, 49407)))
-    command = [tool, "-c", config, "--pidfile", folder / "turn.pid", "-b", folder / "turn.db"]
-    quiet = asyncio.subprocess.DEVNULL
-    async with process(*command, namespace=namespace, stdout=quiet, stderr=quiet):
+    config.write_text(coturn_config(secret, PUBLIC, 3478, (49152, 65535)))
+    command = (tool, "-c", config, "--pidfile", folder / "turn.pid", "-b", folder / "turn.db")
+    async with process(*command, namespace=namespace, quiet=True):
         waiter = [sys.executable, "-c", _UNTIL_OPEN, PUBLIC, "3478"]
         async with process(*waiter, namespace=namespace) as waiting:
             assert await waiting.wait() == 0, "coturn did not start"

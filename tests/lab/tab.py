@@ -23,6 +23,9 @@ async def run(bridge: Any, name: str, argument: str) -> str:
     if name == "ask":
         assert _member is not None
         return json.dumps(await _member.ask(*given))
+    if name == "route":
+        assert _member is not None
+        return json.dumps(_member.route(*given))
     if _member is not None:
         await _member.close()
         _member = None
