@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
@@ -57,6 +59,40 @@ def test_a_stun_server_that_is_down_costs_a_second_at_most() -> None:
             async with asyncio.timeout(4):
                 assert (await said.get()).kind == "offer"
             await peer.close()
+
+    run_native(main())
+
+
+def test_one_that_is_closed_while_it_asks_for_candidates_leaves_nothing_running() -> None:
+    async def main() -> None:
+        wrong: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: wrong.append(context))
+        with (
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent,
+            socket.create_server(("127.0.0.1", 0)) as mute,
+        ):
+            silent.bind(("127.0.0.1", 0))
+            servers = [f"stun:127.0.0.1:{silent.getsockname()[1]}"]
+            servers += [f"turn:127.0.0.1:{silent.getsockname()[1]}"]
+            servers += [f"turn:127.0.0.1:{mute.getsockname()[1]}?transport=tcp"]
+            ended: asyncio.Queue[str] = asyncio.Queue()
+            peer = NativeTransport().connect(
+                initiator=True,
+                ice_servers=[IceServer(url, "name", "word") for url in servers],
+                events=PeerEvents(
+                    signal=print, opened=print, received=print, closed=ended.put_nowait
+                ),
+            )
+            await asyncio.to_thread(silent.recv, 100)
+            await peer.close()
+            assert await ended.get() == "closed here"
+            # aioice would ask again after half a second, and after one.
+            left = asyncio.all_tasks() - {asyncio.current_task()}
+            assert [task for task in left if "executor" not in str(task)] == []
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.2):
+                    await ended.get()
+        assert wrong == []
 
     run_native(main())
 

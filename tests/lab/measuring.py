@@ -39,7 +39,7 @@ async def measure(kinds: tuple[str, ...] = KINDS) -> list[Row]:
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kwaainet-lab-")))
         topology = stack.enter_context(Topology(kinds * 2))
-        cdn = _files(folder)
+        files = ("--cdn", _files(folder))
         secret = secrets.token_hex(32)
         (folder / "turn-secret").write_text(secret)
         await stack.enter_async_context(coturn(topology.public, folder, secret))
@@ -47,10 +47,8 @@ async def measure(kinds: tuple[str, ...] = KINDS) -> list[Row]:
         turn = ("--turn-server", address, "--turn-server", f"{address}?transport=tcp")
         known = ("--turn-secret-file", folder / "turn-secret")
         relays = await asyncio.gather(
-            stack.enter_async_context(
-                relay(topology.public, folder, 8080, "--cdn", cdn, *turn, *known)
-            ),
-            stack.enter_async_context(relay(topology.public, folder, 8081, "--cdn", cdn)),
+            stack.enter_async_context(relay(topology.public, folder, 8080, *files, *turn, *known)),
+            stack.enter_async_context(relay(topology.public, folder, 8081, *files)),
         )
         playwright = await stack.enter_async_context(async_playwright())
         members: list[Remote] = await asyncio.gather(

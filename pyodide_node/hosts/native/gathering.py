@@ -47,12 +47,15 @@ class Gathering:
             loop = asyncio.get_running_loop()
             until = loop.time() + _TURN_DEADLINE
             turning = asyncio.create_task(self._relayed(connection, component))
+            asking = asyncio.create_task(own(component, addresses, timeout=_STUN_DEADLINE))
             try:
-                found = await own(component, addresses, timeout=_STUN_DEADLINE)
+                found = await asyncio.shield(asking)
                 await asyncio.wait([turning], timeout=max(0.0, until - loop.time()))
                 return found + (turning.result() if turning.done() else [])
             finally:
                 turning.cancel()
+                # Cancelled, it would leave its questions running on sockets that are closed.
+                await asyncio.wait([asking, turning])
 
         connection.get_component_candidates = gather  # type: ignore[method-assign]
 

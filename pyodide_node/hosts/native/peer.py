@@ -200,10 +200,16 @@ class NativePeer:
         self._ended = True
         self._deadline.cancel()
         self._low.set()
-        for task in self._tasks:
-            task.cancel()
         self._loop.call_soon(self._events.closed, reason)
-        self._spawn(self._pc.close())
+        self._spawn(self._shut([*self._tasks]))
+
+    async def _shut(self, tasks: list[asyncio.Task[None]]) -> None:
+        """What gathers ends first: its sockets are still asked for."""
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        await self._pc.close()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
