@@ -7,7 +7,11 @@ import { bundleWorker } from '../../build/runtime/scripts.mjs';
 
 const folder = process.argv[2];
 const table = JSON.parse(await readFile(TABLE, 'utf8'));
-await bundleWorker(path.join(ROOT, 'tests/lab/tab_worker.ts'), path.join(folder, 'lab-worker.js'), table);
+await bundleWorker(
+  path.join(ROOT, 'tests/lab/tab_worker.ts'),
+  path.join(folder, 'lab-worker.js'),
+  table,
+);
 await bundleWorker(path.join(ROOT, 'tests/lab/tab.ts'), path.join(folder, 'lab.js'), table);
 await writeFile(
   path.join(folder, 'lab.html'),
