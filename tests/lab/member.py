@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pyodide_node.hosts.base import Buffer, Host
+from pyodide_node.mesh.announcement import Announcement, announce
 from pyodide_node.mesh.mesh import Mesh
 from pyodide_node.mesh.paths import Path
 from pyodide_node.wire import limits
@@ -46,14 +47,18 @@ class Member:
             host, policy="auto", received=self._received, changed=_nothing, gone=_nothing
         )
         self._mesh.join([relay])
-        self._key = host.keys.public_key
+        self._host = host
         self._waiting: dict[int, asyncio.Future[tuple[bytes, Path]]] = {}
         self._asked = 0
 
     async def joined(self) -> str:
-        """This member's key in hex, once it has entered the relay."""
+        """This member's key in hex, once it has entered the relay and offered itself: the relay
+        passes nothing on to a node that does not."""
+        keys, kind = self._host.keys, self._host.kind
+        said = Announcement(MODEL, 0, 0, 1.0, "none", kind, 0)
+        self._mesh.publish(await announce(keys, said, self._host.clock.wall()))
         await self._mesh.joined(JOINED_BY)
-        return self._key.hex()
+        return keys.public_key.hex()
 
     async def ask(self, peer: str) -> dict[str, Any]:
         """Ask for a slice by whatever way there is at once, then for another: by the data channel
