@@ -26,7 +26,7 @@ const KINDS: Kind[] = [
     value: (at) => (at.blocks ? Math.floor((100 * at.covered) / at.blocks) : 0),
     top: 100,
   },
-  { title: 'Steps a second, through one block', unit: '', value: (at) => at.throughput },
+  { title: 'Steps a second', unit: '', value: (at) => at.throughput },
   { title: 'API tokens a minute', unit: '', value: (at) => at.tokens, rare: true },
 ];
 
@@ -76,7 +76,7 @@ export class Charts {
       blocks,
       throughput: map.totals.throughput,
       answers: 0,
-      tokens: last?.tokens ?? 0,
+      tokens: 0,
       forwarded: 0,
     };
     const same = KINDS.every(
@@ -86,7 +86,9 @@ export class Charts {
   }
 
   #draw(): void {
-    const shown = this.#now ? [...this.#samples, this.#now] : this.#samples;
+    const shown = [...this.#samples];
+    // A minute's tokens are known when it is over.
+    if (this.#now) shown.push({ ...this.#now, tokens: shown.at(-1)?.tokens ?? 0 });
     const enough = this.#samples.length > 0 && shown.length > 1;
     byId('time-hint').hidden = enough;
     for (const chart of this.#charts) chart.show(enough ? shown : [], this.#parent);
@@ -161,7 +163,7 @@ class Chart {
         {
           ...axis,
           grid: { show: false },
-          space: 70,
+          space: 52,
           size: 28,
           incrs: MINUTES.map((minutes) => 60 * minutes),
           values: (_, ticks) => ticks.map((tick) => clock(tick)),

@@ -122,6 +122,7 @@ async def test_charts_show_the_day(open_map: Open, relay: Relay) -> None:
     charts = page.locator(".chart:visible")
     await expect(charts).to_have_count(4)
     await expect(charts.first).to_contain_text("lowest 0, highest 89")
+    await expect(charts.nth(3)).to_contain_text("lowest 70, highest 70")
     await expect(page.locator(".chart canvas:visible")).to_have_count(4)
     # The newest sample arrives by the feed.
     before = await page.evaluate("document.querySelectorAll('.chart')[3].innerText")
