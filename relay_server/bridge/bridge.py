@@ -49,6 +49,7 @@ class Bridge:
         try:
             while True:
                 await self.look()
+                self._host.forget()
                 await trio.sleep(self._settings.look_every)
         finally:
             with trio.move_on_after(_FAREWELL, shield=True):

@@ -29,6 +29,7 @@ from pyodide_node.errors import ConfigError, KwaaiNetError, Unreachable
 from relay_server.bridge import limits
 from relay_server.bridge.addresses import INTERNAL, dialled, is_inside
 from relay_server.bridge.door import Door, close
+from relay_server.bridge.inbound import end_with_their_sockets
 from relay_server.bridge.lookup import Lookup
 from relay_server.bridge.messages import (
     METHODS,
@@ -86,12 +87,14 @@ class DhtHost:
                 outbound_upgrade_timeout=limits.DIAL,
             ),
             resource_manager=ResourceManager(
-                limits=ResourceLimits(max_connections=limits.CONNECTIONS + 1),
+                # Both ends of one that is made at the same moment count.
+                limits=ResourceLimits(max_connections=2 * limits.CONNECTIONS + 2),
                 connection_limits=ConnectionLimits()
                 .with_max_established_total(limits.CONNECTIONS)
                 .with_max_established_per_peer(limits.CONNECTIONS_PER_PEER),
             ),
         )
+        end_with_their_sockets(self._host)
         self.peer: bytes = self._host.get_id().to_bytes()
         self.table = PeerTable(secrets.token_bytes(limits.KEY))
         self.responder = Responder(self.table, time.time)
@@ -135,6 +138,16 @@ class DhtHost:
             scope.shield = True
             for peer in list(self._host.get_connected_peers()):
                 await self._host.disconnect(peer)
+
+    def forget(self) -> None:
+        """Let go of what libp2p keeps of every peer that ever came: now and then."""
+        store = self._host.get_peerstore()
+        first = (info.peer_id for info in self._bootstraps)
+        kept = {self._host.get_id(), *first, *self._host.get_connected_peers()}
+        for peer in store.peer_ids():
+            if peer not in kept and peer.to_bytes() not in self.table:
+                store.clear_peerdata(peer)
+        self._host.get_network().auto_connector.clear_all_cooldowns()
 
     # --- calls to others --------------------------------------------------------------------
 

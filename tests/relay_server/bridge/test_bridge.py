@@ -36,6 +36,9 @@ class Host:
     async def bootstrap(self) -> int:
         return self.peers
 
+    def forget(self) -> None:
+        pass
+
     async def store(self, items: Sequence[Item]) -> int:
         if self.peers:
             self.stored.append(items)

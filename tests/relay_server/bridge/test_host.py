@@ -12,7 +12,7 @@ import pytest
 from libp2p.utils.varint import encode_uvarint, encode_varint_prefixed
 
 from pyodide_node.errors import ConfigError, Unreachable
-from relay_server.bridge import limits
+from relay_server.bridge import inbound, limits
 from relay_server.bridge.host import DhtHost
 from relay_server.bridge.messages import (
     Find,
@@ -169,6 +169,44 @@ def test_a_flood_is_slowed_and_takes_bounded_memory() -> None:
             assert host.door.refused["TooFast"] > 0
             assert host.responder.store.size <= limits.RECORD_BYTES
             assert psutil.Process(os.getpid()).memory_info().rss - before < 64 * 2**20
+
+    run(test)
+
+
+def test_places_of_connections_that_ended_are_free_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "CONNECTIONS", 3)
+    monkeypatch.setattr(inbound, "_LOOK_EVERY", 0.01)
+
+    async def test() -> None:
+        async with bridge_host() as host:
+            for _ in range(6):
+                async with stranger(host) as who:
+                    await call(who, "rpc_ping", Ping().pack())
+                limiter = host._host.get_network()._inbound_limiter
+                with trio.fail_after(10):
+                    while limiter.borrowed_tokens:
+                        await trio.lowlevel.checkpoint()
+
+    run(test)
+
+
+def test_peers_that_came_and_went_leave_nothing() -> None:
+    async def test() -> None:
+        async with bridge_host() as host, bridge_host(host) as known:
+            await known.bootstrap()
+            for _ in range(5):
+                async with stranger(host) as who:
+                    await call(who, "rpc_ping", Ping().pack())
+            libp2p = host._host
+            with trio.fail_after(10):
+                while len(libp2p.get_connected_peers()) > 1:
+                    await trio.lowlevel.checkpoint()
+            host.forget()
+            left = {peer.to_bytes() for peer in libp2p.get_peerstore().peer_ids()}
+            assert left == {host.peer, known.peer}
+            # libp2p itself would dial them again.
+            assert not libp2p.get_network().auto_connector._started
+            assert await host.ping(known.peer)
 
     run(test)
 

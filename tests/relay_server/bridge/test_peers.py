@@ -43,6 +43,9 @@ def test_a_peer_has_one_id() -> None:
     table.heard(far(1), b"peer", 0.0)
     table.heard(far(2), b"peer", 0.0)
     assert table.nearest(OWN, 5) == [(far(2), b"peer")]
+    table.heard(bytes(19) + b"\1", b"peer", 0.0)  # in another bucket
+    table.remove(b"peer")
+    assert len(table) == 0
 
 
 def test_in_a_full_bucket_only_the_silent_make_room() -> None:
