@@ -144,6 +144,7 @@ class NetworkMap:
 
     def enter(self, viewer: Viewer, address: str) -> None:
         """Show a new viewer the whole map, and every change from now on."""
+        self._refresh()
         snapshot = Snapshot(
             time=self._time, totals=self._totals, models=self._models, relays=self._relays
         )
@@ -155,6 +156,7 @@ class NetworkMap:
 
     def document(self) -> Body:
         """`/map.json`."""
+        self._refresh()
         if self._body is None:
             document = MapDocument(
                 time=self._time,
@@ -171,6 +173,11 @@ class NetworkMap:
         if self._past is None:
             self._past = Body.of(msgspec.json.encode(self.history.columns()))
         return self._past
+
+    def _refresh(self) -> None:
+        """Connections come and go without anybody saying so: nobody sees a number from long ago."""
+        if self._clock.monotonic() >= self._last + PERIOD:
+            self.publish()
 
     def _look(self) -> None:
         self._models = self._views.models()

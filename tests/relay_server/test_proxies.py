@@ -17,6 +17,7 @@ import pytest
 from relay_server import Relay, RelaySettings
 from tests.relay_server.client import PATIENCE, Client
 from tests.relay_server.http import get
+from tests.relay_server.map.viewer import Follower
 from tests.relay_server.test_relay import self_signed
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "RELAY.md"
@@ -97,6 +98,8 @@ async def test_nginx_passes_pages_and_mesh_on(tmp_path: Path) -> None:
             await a.forward(b.key, bytes(100_000))
             assert await b.forwarded() == (a.key, bytes(100_000))
             assert len(relay.hub) == 2
+            async with Follower(f"https://localhost:{port}", ssl=context) as follower:
+                assert follower.shown["type"] == "map"
 
 
 def test_caddy_takes_what_is_printed(tmp_path: Path) -> None:

@@ -67,6 +67,7 @@ async def test_the_first_change_is_told_at_once_and_others_together(world: MapWo
     viewer = world.viewer()
     assert [message["type"] for message in viewer.told] == ["map"]
     nodes = [await world.node(str(number)) for number in range(5)]
+    world.clock.now += PERIOD
     await nodes[0].publish()
     assert world.publications() == [0.0]
     assert [message["totals"]["nodes"] for message in viewer.told] == [1]
@@ -185,6 +186,17 @@ async def test_a_beat_is_a_sign_of_life(world: MapWorld) -> None:
     assert change["totals"]["connected"] == 1
     assert alive == {"type": "alive"}
     assert viewer.pings == 1
+
+
+async def test_who_comes_sees_connections_that_announced_nothing(world: MapWorld) -> None:
+    await world.node("asks only")
+    (told,) = world.viewer().told
+    assert told["totals"]["connected"] == 1
+    await world.node("asks too")
+    document = json.loads(world.map.document().data)
+    assert document["totals"]["connected"] == 1  # this second's
+    world.clock.now += PERIOD
+    assert json.loads(world.map.document().data)["totals"]["connected"] == 2
 
 
 async def test_the_history_keeps_a_day_and_counts_what_a_minute_added(world: MapWorld) -> None:

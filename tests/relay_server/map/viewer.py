@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from ssl import SSLContext
 from types import TracebackType
 from typing import Any
 
@@ -17,14 +18,17 @@ __all__ = ["Follower"]
 class Follower:
     """`async with Follower(relay.url) as map`: `map.shown` is the map as a page would have it."""
 
-    def __init__(self, url: str, origin: str | None = None) -> None:
+    def __init__(self, url: str, origin: str | None = None, ssl: SSLContext | None = None) -> None:
         self._url = url.replace("http", "ws", 1) + "/map/feed"
         self._origin = origin
+        self._ssl = ssl
         self.shown: dict[str, Any] = {}
         self.received = 0
 
     async def __aenter__(self) -> Follower:
-        self.socket = await connect(self._url, origin=self._origin, compression=None, proxy=None)  # type: ignore[arg-type]
+        self.socket = await connect(
+            self._url, origin=self._origin, compression=None, proxy=None, ssl=self._ssl
+        )  # type: ignore[arg-type]
         await self.next()
         return self
 
