@@ -3,7 +3,7 @@
 # the locked packages of both languages and finds or installs Chromium. Each step leaves a stamp
 # in .make/ and is skipped until what it depends on changes.
 #
-#   build/setup.sh python | node | chromium | oracle | ipfs | postgres | hivemind | nat
+#   build/setup.sh python | node | chromium | oracle | ipfs | postgres | hivemind | nat | federation
 set -eu
 cd "$(dirname "$0")/.."
 mkdir -p .make
@@ -81,6 +81,24 @@ setup_ipfs() {
     say "Installing an IPFS node (for tests only)"
     (cd tests/ipfs && npm ci --loglevel=error >&2)
     echo "$want" >.make/ipfs
+}
+
+# libp2p, by which relays know each other, and js-libp2p for its tests, with a Node of its own. One of
+# libp2p's parts is compiled.
+setup_federation() {
+    want=$(cat build/federation.lock requirements.lock tests/federation/package-lock.json | sha256sum)
+    if stamp_is federation "$want" && [ -d tests/federation/node_modules ]; then return; fi
+    if ! command -v gcc >/dev/null || ! echo '#include <gmp.h>' | gcc -E - >/dev/null 2>&1; then
+        debian_install gcc libc6-dev libgmp-dev python3-dev || {
+            say "libp2p needs gcc and GMP: apt install gcc libgmp-dev python3-dev"
+            return 1
+        }
+    fi
+    say "Installing libp2p (for relays that know each other)"
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --progress-bar on \
+        --require-hashes -r build/federation.lock
+    (cd tests/federation && npm ci --loglevel=error >&2)
+    echo "$want" >.make/federation
 }
 
 # A server for tests to start clusters of their own with; Debian's own cluster is not touched.

@@ -75,6 +75,7 @@ class KwaaiNetCore:
             changed=self._directory_changed,
             gone=self._peer_left,
         )
+        self._mesh.cut = self._peer_cut
         self._keeper = KeyKeeper(host, self._mesh.send)
         self._model: Model | None = None
         self._work: Work | None = None
@@ -298,6 +299,10 @@ class KwaaiNetCore:
             entries = self._mesh.entries(bytes.fromhex(self._model.id))
             self._mesh.warm([entry.public_key for entry in entries[:_WARM_PEERS]])
         self._changed()
+
+    def _peer_cut(self, peer: bytes) -> None:
+        if self._work is not None:
+            self._work.asker.peer_left(peer)
 
     def _peer_left(self, peer: bytes) -> None:
         if self._fetch is not None:

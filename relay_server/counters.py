@@ -57,6 +57,12 @@ class Counters:
     throttled: int = 0
     """Times a connection was read more slowly."""
     stun_answers: int = 0
+    relay_peers: int = 0
+    """Connections of libp2p just now."""
+    bulletins: Counter[str] = field(default_factory=Counter)
+    """What relays told each other: sent, taken, refused."""
+    values_refused: int = 0
+    """Values that were offered to the DHT."""
     api_answers: int = 0
     """Admitted through the API and ended, whether whole or not."""
     api_tokens: Counter[str] = field(default_factory=Counter)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from pyodide_node.errors import ProtocolError, RecordError
 from pyodide_node.hosts.base import Buffer, Clock
-from pyodide_node.mesh.announcement import decode_announcement
+from pyodide_node.mesh.announcement import Announcement, decode_announcement
 from pyodide_node.mesh.directory import Directory
 from pyodide_node.wire import limits
 from pyodide_node.wire.frames import Frame, parse
@@ -29,13 +30,14 @@ from pyodide_node.wire.messages import (
     Publish,
     Records,
     Refused,
+    RelayList,
     Subscribe,
     Undelivered,
     Welcome,
     decode,
     to_frame,
 )
-from pyodide_node.wire.records import check_record
+from pyodide_node.wire.records import Record, check_record
 from relay_server.counters import Counters
 from relay_server.entry import check_hello, verify
 from relay_server.gate import Gate
@@ -49,12 +51,22 @@ from relay_server.settings import CONTROL_SLACK, EVICT_AFTER, RelaySettings
 from relay_server.topics import Later, Topics, batches
 from relay_server.turn import turn_access
 
-__all__ = ["Hub"]
+__all__ = ["Hub", "Neighbour"]
 
 _SHORTEST_HOLD = 0.001
 """Seconds; a timer for less would cost more than it saves."""
 
 _FORWARDED = to_frame(Forwarded(bytes(32))).type
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A relay that is known here, this one among them; `nodes` are those that it announces."""
+
+    key: bytes
+    url: str
+    nodes: int
+    own: bool = False
 
 
 class Hub:
@@ -63,9 +75,22 @@ class Hub:
     def __init__(self, settings: RelaySettings, clock: Clock, later: Later | None = None) -> None:
         self.settings = settings
         self.tally = Tally()
-        self.directory = Directory(settings.max_records, self.tally.watch)
+        self.directory = Directory(
+            settings.max_records + (settings.max_relay_records if settings.federation else 0),
+            self.tally.watch,
+        )
         self.counters = Counters()
         self.stun_port: int | None = None
+        self.relays = RelayList([])
+        """What nodes are told of other relays; this one's own record comes first."""
+        self.neighbours: list[Neighbour] = []
+        """Relays that are known; none when this one is alone."""
+        self.key = b""
+        """This relay's own, once others know it."""
+        self.announced: Callable[[bytes, bytes], None] = lambda key, signed: None
+        """A node of this relay announced itself."""
+        self.departed: Callable[[bytes], None] = lambda key: None
+        """It left."""
         self.own_names: set[str] = set()
         """What this relay's own nodes dial, beside what the operator calls it."""
         self._clock = clock
@@ -183,9 +208,11 @@ class Hub:
         self._topics.leave(node)
         if self._nodes.get(node.key) is node:
             del self._nodes[node.key]
-            self.directory.remove(node.key)
-            if node.announced:
-                self._topics.gone(node.announced, node.key)
+            entry = self.directory.get(node.key)
+            if entry is not None and self._is_home(entry.announcement):
+                self.directory.remove(node.key)
+                self._topics.gone(entry.announcement.model, node.key)
+                self.departed(node.key)
 
     # --- called by the relay --------------------------------------------------------------
 
@@ -222,6 +249,36 @@ class Hub:
         )
         for node in excess_holders(self, held, settings.total_queue_bytes) if crowded else ():
             self._cut(node, "Crowded")
+
+    # --- called by the federation ----------------------------------------------------------
+
+    def tell_relays(self, records: list[bytes], *, aloud: bool) -> None:
+        """Hand nodes the signed records of relays, this one's own first: those who come, and
+        `aloud` those who are here."""
+        self.relays = RelayList(records)
+        if not aloud:
+            return
+        kind, body = _encoded(self.relays)
+        for node in list(self._nodes.values()):
+            self._tell(node, kind, body)
+
+    def admit(self, record: Record, signed: bytes) -> None:
+        """Take a verified announcement of a node on another relay. Raises RecordError when there
+        is no room."""
+        older = self.directory.get(record.public_key)
+        if not self.directory.admit(record, signed, self._clock.wall()):
+            return
+        model = decode_announcement(record).model
+        if older is not None and older.announcement.model != model:
+            self._topics.gone(older.announcement.model, record.public_key)
+        self._topics.changed(model, record.public_key, signed)
+
+    def forget(self, key: bytes, home: bytes) -> None:
+        """A node has left the relay `home`, or that relay is gone."""
+        entry = self.directory.get(key)
+        if entry is not None and entry.announcement.home == home != self.key:
+            self.directory.remove(key)
+            self._topics.gone(entry.announcement.model, key)
 
     # --- messages -------------------------------------------------------------------------
 
@@ -280,6 +337,8 @@ class Hub:
         node.socket.welcome()
         node.send(Welcome(self._stun_servers(node.host)))
         self._tell_turn(node)
+        if self.relays.records:
+            node.send(self.relays)
 
     def _tell_turn(self, node: Node) -> None:
         """Name the TURN servers, with credentials of its own, to a node that has proved its key."""
@@ -327,7 +386,10 @@ class Hub:
         record = check_record(verify, signed, wall)
         if record.public_key != node.key:
             raise Refusal("NotYours", "a node publishes its own records only")
-        model = decode_announcement(record).model
+        announcement = decode_announcement(record)
+        model = announcement.model
+        if not self._is_home(announcement):
+            return  # on its way while the node moved here
         if not self.directory.admit(record, signed, wall):
             return  # not newer than the one held: harmless, and nothing to tell
         self.counters.published += 1
@@ -335,6 +397,11 @@ class Hub:
             self._topics.gone(node.announced, node.key)
         node.announced = model
         self._topics.changed(model, node.key, signed)
+        if announcement.home:
+            self.announced(node.key, signed)
+
+    def _is_home(self, announcement: Announcement) -> bool:
+        return announcement.home in (b"", self.key)
 
     def _subscribe(self, node: Node, model: bytes) -> None:
         if model in node.topics:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import warnings
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Final
@@ -42,6 +43,8 @@ class Relay:
         self.port = 0
         self.map: NetworkMap
         """There as soon as the relay runs."""
+        self.addresses: list[str] = []
+        """What other relays take as --bootstrap; none when this one is alone."""
         self._server: Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._stun: asyncio.DatagramTransport | None = None
@@ -79,6 +82,20 @@ class Relay:
             network = MapService(settings, self.hub, self._clock)
             await stack.enter_async_context(network)
             self.map = network.map
+            if settings.federation:
+                # libp2p comes with it: an optional part of this package.
+                try:
+                    with warnings.catch_warnings():
+                        warnings.simplefilter("ignore")  # libp2p's, of other packages' old names
+                        from relay_server.federation.federation import Federation
+                except ImportError as error:
+                    raise ConfigError(
+                        f"--federation needs libp2p ({error}): pip install 'kwaainet[federation]'",
+                        setting="federation",
+                    ) from error
+                federation = Federation(settings, self.hub, settings.public_url or self.mesh_url)
+                await stack.enter_async_context(federation)
+                self.addresses = federation.addresses
             app = make_app(settings, self.hub, network, api.app if api is not None else None)
             config = server_config(
                 app, self.hub, network.map, cert=settings.tls_cert, key=settings.tls_key
@@ -98,6 +115,8 @@ class Relay:
     ) -> None:
         if self._stun is not None:
             self._stun.close()
+        # Not the nodes leave but the relay: others need not think so.
+        self.hub.departed = lambda key: None
         serving, sweeping = self._tasks
         if self._server is not None:
             self._server.stop()

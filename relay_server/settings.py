@@ -64,6 +64,7 @@ _LIMIT: Final = Parameter(group="Limits")
 _TIME: Final = Parameter(group="Deadlines")
 _API: Final = Parameter(group="API")
 _LOGS: Final = Parameter(group="Logs")
+_FEDERATION: Final = Parameter(group="Federation")
 _COUNTS: Final = ("api_max_tokens", "api_max_answers", "api_answers_per_key", "api_max_loaded")
 
 
@@ -130,6 +131,25 @@ class RelaySettings:
     admin_token: Annotated[str, Parameter(show_default=False)] = field(default="", repr=False)
     """Whoever sends it (Authorization: Bearer) may see /metrics. Without one, only programs on this
     machine that do not come through a proxy may."""
+    federation: Annotated[str, _FEDERATION] = ""
+    """Know other relays, and listen for them here, as a multiaddr: /ip4/0.0.0.0/tcp/4001. Needs
+    `pip install kwaainet[federation]`; see docs/FEDERATION.md. Default: alone."""
+    public_url: Annotated[str, _FEDERATION] = ""
+    """What nodes dial here, as wss://relay.example/mesh: other relays hand it on. Default: the
+    address it listens on, which serves one machine."""
+    bootstrap: Annotated[tuple[str, ...], _listed("--bootstrap", group="Federation")] = ()
+    """Relays to meet first, each as /dns4/HOST/tcp/PORT/p2p/ID; one is enough. Relays greet with
+    theirs."""
+    relays_only: Annotated[tuple[str, ...], _listed("--relay-only", group="Federation")] = ()
+    """Peer ids of the relays that are believed. Default: all, each for its own nodes."""
+    max_relays: Annotated[int, _FEDERATION] = 24
+    """Relays known at once: as many as one message to a node holds."""
+    max_relay_peers: Annotated[int, _FEDERATION] = 128
+    """Connections of libp2p, of relays and of others that look something up."""
+    max_relay_records: Annotated[int, _FEDERATION] = 20_000
+    """Announcements held of nodes on other relays."""
+    max_records_per_relay: Annotated[int, _FEDERATION] = 5_000
+    """Of those, from one relay."""
 
     api: Annotated[bool, _API] = False
     """Answer OpenAI's API under /v1, from the mesh, to those with a key (`kwaainet api-key`).
@@ -212,6 +232,9 @@ class RelaySettings:
         """Raises ConfigError."""
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ConfigError("TLS needs both a certificate and its key", setting="tls")
+        if self.max_relays > limits.RECORDS_PER_MESSAGE - 1:
+            most = limits.RECORDS_PER_MESSAGE - 1
+            raise ConfigError(f"max_relays must be {most} or less", setting="max_relays")
         for name in _COUNTS:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be 1 or more", setting=name)

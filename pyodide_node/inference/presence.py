@@ -71,6 +71,7 @@ class Presence:
     async def start(self) -> None:
         """Load what the swarm needs most and fits. Raises BudgetExceeded, EngineError, …"""
         room = self._holding.require_room()
+        self._mesh.moved = self._stale.set
         await self._announce_now()  # others that fetch now may swap with this node
         await self._holding.load(*self._chosen(room))
         if not self._holding.rate:
@@ -101,6 +102,7 @@ class Presence:
 
     async def close(self) -> None:
         await self._end_tasks()
+        self._mesh.moved = lambda: None
         self._mesh.publish(None)
 
     async def _end_tasks(self) -> None:
@@ -142,11 +144,12 @@ class Presence:
             free_positions=self._holding.free_positions(),
             region=self._config.region,
             seeds=self._seeds,
+            home=self._mesh.home,
         )
         # Two within a millisecond would have one number, and the second would be stale.
         self._announced = max(self._host.clock.wall(), self._announced + 0.002)
         signed = await announce(self._host.keys, announcement, self._announced)
-        self._mesh.publish(signed)
+        self._mesh.publish(signed, announcement.home)
         self._changed()
 
     async def _settle(self) -> None:

@@ -40,6 +40,8 @@ class Announcement(Struct, frozen=True, array_like=True):
     pledge: Annotated[str, Meta(max_length=64)] = ""
     seeds: Annotated[list[Run], Meta(max_length=8)] = []
     """Runs [first, last) of layers whose files it holds whole and gives to others."""
+    home: Annotated[bytes, Meta(max_length=32)] = b""
+    """The key of the relay that it is on, if that one is known to others."""
 
     @property
     def serves(self) -> bool:
@@ -71,6 +73,8 @@ def decode_announcement(record: Record) -> Announcement:
         announcement = _DECODER.decode(record.body)
     except MALFORMED as error:
         raise RecordError(f"a malformed announcement: {error}") from None
+    if len(announcement.home) not in (0, 32):
+        raise RecordError("an announcement names a home that is no key")
     runs = [(announcement.first, announcement.last), *announcement.seeds]
     if any(first > last for first, last in runs):
         raise RecordError("an announcement of blocks that end before they begin", runs=runs)

@@ -27,11 +27,13 @@ class Handshake:
         host: Host,
         peer: bytes,
         *,
+        reach: Callable[[], Coroutine[None, None, None]],
         forward: Callable[[bytes], bool],
         begin: Callable[[SealedSession, bool], Coroutine[None, None, None]],
     ) -> None:
         self._host = host
         self._peer = peer
+        self._reach = reach
         self._forward = forward
         self._begin = begin
         self._offering: Offering | None = None
@@ -49,6 +51,8 @@ class Handshake:
     async def agree(self) -> None:
         """Have a session, by an offer if there is none. Raises Unreachable."""
         async with self._one:
+            if not self.sealed.is_set():
+                await self._reach()
             if await self._offer():
                 await self._answered()
 

@@ -38,6 +38,8 @@ __all__ = ["Link"]
 _PING_EVERY = 15.0
 _OWN_MESSAGES = 256
 """Signals and pings that may wait: an honest peer causes a few."""
+_UNDER_WAY = 1.0
+"""Seconds after which a message, and its answer, has gone by a relay or will not."""
 _OVERHEAD = 256
 """Bytes that waiting costs beside a payload: empty messages take memory too."""
 
@@ -63,7 +65,8 @@ class _Queued:
 class Link:
     """Sends to and receives from one peer.
 
-    `forward(packet)` hands a packet to the relay and returns False when there is none;
+    `forward(packet)` hands a packet to a relay and returns False when there is none; `reach()`
+    waits for one that the peer is on.
     `received(message, payload, path)` gets every message but those of the link itself.
     """
 
@@ -74,6 +77,7 @@ class Link:
         *,
         policy: PathPolicy,
         ice_servers: Callable[[], Sequence[IceServer]],
+        reach: Callable[[], Coroutine[None, None, None]],
         forward: Callable[[bytes], bool],
         drain_relay: Callable[[], Coroutine[None, None, None]],
         received: Callable[[Message, Buffer, Path], None],
@@ -82,12 +86,15 @@ class Link:
         self.peer = peer
         self._policy: PathPolicy = policy
         self._ice_servers = ice_servers
+        self._reach = reach
         self._forward = forward
         self._drain_relay = drain_relay
         self._received = received
         self.paths = PathChooser(policy)
         self._epoch: _Epoch | None = None
-        self._handshake = Handshake(host, peer, forward=forward, begin=self._begin_epoch)
+        self._handshake = Handshake(
+            host, peer, reach=reach, forward=forward, begin=self._begin_epoch
+        )
         self._channel_changed = asyncio.Event()
         self._inbox: asyncio.Queue[bytes] = asyncio.Queue()
         self._inbox_bytes = 0
@@ -97,6 +104,7 @@ class Link:
         self._own: asyncio.Queue[Message] = asyncio.Queue(_OWN_MESSAGES)
         self._sealing = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
+        self._relayed = -_UNDER_WAY
         self.last_error = ""
 
     def start(self) -> None:
@@ -117,6 +125,11 @@ class Link:
     def route(self) -> Route | None:
         """How the data channel's packets travel, while it is open and as far as is known."""
         return self._epoch.channel.route if self._epoch is not None and self.direct else None
+
+    @property
+    def relayed_lately(self) -> bool:
+        """Whether a message, not of the link itself, may still be on its way by a relay."""
+        return self._host.clock.monotonic() - self._relayed < _UNDER_WAY
 
     @property
     def path(self) -> Path | None:
@@ -236,6 +249,8 @@ class Link:
             case PathPong(token):
                 self.paths.measured(path, max(0.0, self._host.clock.monotonic() - token / 1e6))
             case message:
+                if path == "relay":
+                    self._relayed = self._host.clock.monotonic()
                 self._received(message, frame.payload, path)
 
     def _reply_pong(self, epoch: _Epoch, token: int, path: Path) -> None:
@@ -295,6 +310,7 @@ class Link:
             return
         if self._policy == "webrtc":
             raise Unreachable("no direct path to this peer", peer=self.peer)
+        self._relayed = self._host.clock.monotonic()
         try:
             await self._relay(epoch, frame)
         except Unreachable:
@@ -309,6 +325,7 @@ class Link:
             raise Unreachable("no direct path to this peer", peer=self.peer)
 
     async def _relay(self, epoch: _Epoch, frame: Frame) -> None:
+        await self._reach()
         async with self._sealing:
             if not self._forward(await epoch.session.seal(encode(frame))):
                 raise Unreachable("the relay is lost", peer=self.peer)

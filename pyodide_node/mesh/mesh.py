@@ -11,8 +11,8 @@ from pyodide_node.mesh.directory import Directory, Entry
 from pyodide_node.mesh.link import Link
 from pyodide_node.mesh.paths import Path, PathChooser, PathPolicy
 from pyodide_node.mesh.relay_client import RelayClient
+from pyodide_node.mesh.relays import Relays
 from pyodide_node.wire.messages import (
-    Forward,
     Forwarded,
     Gone,
     Message,
@@ -50,8 +50,9 @@ class Mesh:
         self._changed = changed
         self._gone = gone
         self._links: dict[bytes, Link] = {}
-        self._relay: RelayClient | None = None
+        self._relays: Relays | None = None
         self._published: bytes | None = None
+        self._published_home = b""
         self._models: list[bytes] = []
         self._unverified: asyncio.Queue[bytes] = asyncio.Queue(10_000)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -60,26 +61,49 @@ class Mesh:
         self.directory = Directory()
         self.last_error = ""
         """Why the last record that came was not believed; "" once one was."""
+        self.cut: Callable[[bytes], None] = lambda peer: None
+        """Called when what was on its way to a peer, or from it, is lost with a relay."""
+        self.moved: Callable[[], None] = lambda: None
+        """Called when the announcement names another home than this node has now."""
 
     @property
     def relay(self) -> RelayClient | None:
-        return self._relay
+        """The home of this node: the one that it announces itself at."""
+        return self._relays.home if self._relays is not None else None
+
+    @property
+    def relays(self) -> list[RelayClient]:
+        """Home, then those where this node is a guest."""
+        return self._relays.clients() if self._relays is not None else []
+
+    @property
+    def home(self) -> bytes:
+        """What an announcement made now should say of where this node is."""
+        return self.relay.relay if self.relay is not None else b""
 
     @property
     def connected(self) -> bool:
-        return self._relay is not None and self._relay.connected
+        return self.relay is not None and self.relay.connected
 
     def join(self, urls: Sequence[str]) -> None:
-        """Begin to keep a connection to the first relay that answers."""
-        self._relay = RelayClient(self._host, urls, self._from_relay, self._relay_changed)
-        self._relay.start()
+        """Begin to keep a connection to the first relay that answers, and to those that peers
+        are on."""
+        self._relays = Relays(
+            self._host,
+            urls,
+            received=self._from_relay,
+            entered=self._relay_entered,
+            changed=self._changed,
+            cut=self._cut,
+        )
+        self._relays.start()
         self._spawn(self._verify_records())
         self._spawn(self._expire())
 
     async def joined(self, timeout: float) -> None:
         """Wait for the relay. Raises Unreachable."""
-        if self._relay is not None:
-            await self._relay.entered(timeout)
+        if self.relay is not None:
+            await self.relay.entered(timeout)
 
     async def heard(self, timeout: float) -> None:
         """Wait until the relay has told of somebody, at most `timeout` seconds."""
@@ -89,18 +113,21 @@ class Mesh:
         except TimeoutError:
             return
 
-    def publish(self, signed: bytes | None) -> None:
-        """Announce this record now, and again at every relay that is entered later."""
-        self._published = signed
-        if signed is not None and self._relay is not None:
-            self._relay.send(Publish(signed))
+    def publish(self, signed: bytes | None, home: bytes = b"") -> None:
+        """Announce this record, which names `home`, now and whenever that is entered again."""
+        self._published, self._published_home = signed, home
+        if signed is not None and self.relay is not None:
+            if home in (b"", self.home):
+                self.relay.send(Publish(signed))
+            else:
+                self.moved()
 
     def subscribe(self, model: bytes) -> None:
         """Hear of the nodes that serve `model`."""
         if model not in self._models:
             self._models.append(model)
-            if self._relay is not None:
-                self._relay.send(Subscribe(model))
+            if self.relay is not None:
+                self.relay.send(Subscribe(model))
 
     def entries(self, model: bytes) -> list[Entry]:
         """Who serves `model`, as far as this node has heard; never this node itself."""
@@ -122,9 +149,10 @@ class Mesh:
                 self._host,
                 peer,
                 policy=self._policy,
-                ice_servers=lambda: self._relay.ice_servers if self._relay else [],
+                ice_servers=lambda: self.relay.ice_servers if self.relay else [],
+                reach=lambda: self._reach(peer),
                 forward=lambda packet: self._forward(peer, packet),
-                drain_relay=self._drain_relay,
+                drain_relay=lambda: self._drain_relay(peer),
                 received=lambda message, payload, path: self._received(
                     peer, message, payload, path
                 ),
@@ -181,27 +209,36 @@ class Mesh:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(link.close() for link in self._links.values()))
         self._links.clear()
-        if self._relay is not None:
-            await self._relay.close()
+        if self._relays is not None:
+            await self._relays.close()
 
     # --- the relay ------------------------------------------------------------------------
 
     def _forward(self, peer: bytes, packet: bytes) -> bool:
-        return self._relay is not None and self._relay.send(Forward(peer), packet)
+        relays = self._relays
+        return relays is not None and relays.forward(peer, self._home_of(peer), packet)
 
-    async def _drain_relay(self) -> None:
-        if self._relay is not None:
-            await self._relay.drain()
+    async def _reach(self, peer: bytes) -> None:
+        if self._relays is not None:
+            await self._relays.reach(peer, self._home_of(peer))
 
-    def _relay_changed(self, connected: bool) -> None:
-        if connected and self._relay is not None:
+    async def _drain_relay(self, peer: bytes) -> None:
+        if self._relays is not None:
+            await self._relays.drain(peer, self._home_of(peer))
+
+    def _home_of(self, peer: bytes) -> bytes:
+        entry = self.directory.get(peer)
+        return entry.announcement.home if entry is not None else b""
+
+    def _relay_entered(self) -> None:
+        if self.relay is not None:
             for model in self._models:
-                self._relay.send(Subscribe(model))
+                self.relay.send(Subscribe(model))
             if self._published is not None:
-                self._relay.send(Publish(self._published))
+                self.publish(self._published, self._published_home)
         self._changed()
 
-    def _from_relay(self, message: Message, payload: Buffer) -> None:
+    def _from_relay(self, message: Message, payload: Buffer, relay: bytes) -> None:
         match message:
             case Forwarded(sender):
                 if sender != self._host.keys.public_key and not self._closed:
@@ -212,12 +249,27 @@ class Mesh:
                         self._unverified.put_nowait(signed)
                 if not records:
                     self._heard.set()  # there is nobody yet
-            case Gone(peer) | Undelivered(peer, "absent"):
-                if self.directory.remove(peer) is not None:
-                    self._changed()
-                self._gone(peer)
+            case Gone(peer):
+                self._left(peer)
+            case Undelivered(peer, "absent"):
+                home = self._home_of(peer)
+                if home in (b"", relay) or self._relays is None or not self._relays.on(home):
+                    self._left(peer)
+                else:  # it went to the wrong relay; the right one is at hand
+                    self._gone(peer)
             case _:
                 pass  # a relay newer than this node may say more
+
+    def _cut(self, peers: Sequence[bytes]) -> None:
+        for peer in peers:
+            link = self._links.get(peer)
+            if link is not None and link.relayed_lately:
+                self.cut(peer)
+
+    def _left(self, peer: bytes) -> None:
+        if self.directory.remove(peer) is not None:
+            self._changed()
+        self._gone(peer)
 
     async def _verify_records(self) -> None:
         while True:

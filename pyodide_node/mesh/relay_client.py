@@ -39,7 +39,7 @@ class RelayClient:
     """Keeps one connection open to the first of `urls` that answers.
 
     `received(message, payload)` is called for all but the messages of the connection itself;
-    `changed(connected)` when it is entered or lost.
+    `changed(connected)` when it is entered or lost. One that does not `stay` tries each once.
     """
 
     def __init__(
@@ -48,6 +48,8 @@ class RelayClient:
         urls: Sequence[str],
         received: Callable[[Message, Buffer], None],
         changed: Callable[[bool], None],
+        *,
+        stay: bool = True,
     ) -> None:
         self._host = host
         self._urls = list(urls)
@@ -58,8 +60,13 @@ class RelayClient:
         self._heard = 0.0
         self._task: asyncio.Task[None] | None = None
         self._entered = asyncio.Event()
+        self._settled = asyncio.Event()
+        """Entered, or given up."""
+        self.stay = stay
         self._jitter = random.Random(host.keys.public_key)  # noqa: S311 - spreads reconnects
         self.url = ""
+        self.relay = b""
+        """The key of the relay at `url`, once it has named it."""
         self.ice_servers: list[IceServer] = []
         self.last_error = ""
         self.rtt: float | None = None
@@ -67,6 +74,10 @@ class RelayClient:
     @property
     def connected(self) -> bool:
         return self._entered.is_set()
+
+    def offer(self, urls: Sequence[str]) -> None:
+        """Try these from the next time on that the connection is lost."""
+        self._urls = list(urls)
 
     def start(self) -> None:
         """Connect, and reconnect for ever; see `last_error` for why it has not yet."""
@@ -76,13 +87,15 @@ class RelayClient:
         """Wait for the relay. Raises Unreachable with the reason."""
         try:
             async with asyncio.timeout(timeout):
-                await self._entered.wait()
+                await self._settled.wait()
         except TimeoutError:
+            pass
+        if not self.connected:
             reason = self.last_error or "no answer"
             raise Unreachable(
                 f"no relay answers ({reason}); check the address or try another relay",
                 urls=self._urls,
-            ) from None
+            )
 
     def send(self, message: Message, payload: Buffer = b"") -> bool:
         """Queue a message; False when there is no relay just now."""
@@ -104,12 +117,15 @@ class RelayClient:
     async def _keep(self) -> None:
         delay = _BACKOFF_FIRST
         while True:
-            for url in self._urls:
+            for url in list(self._urls):
                 try:
                     await self._visit(url)
                     delay = _BACKOFF_FIRST
                 except KwaaiNetError as error:
                     self.last_error = str(error)
+            if not self.stay:
+                self._settled.set()
+                return
             # Full jitter: after a relay's restart its nodes must not all come back at once.
             await asyncio.sleep(delay * (0.5 + self._jitter.random() / 2))
             delay = min(delay * 2, _BACKOFF_LAST)
@@ -118,7 +134,9 @@ class RelayClient:
         """One connection, until it is lost. Raises Unreachable or ProtocolError before entry."""
         inbox: asyncio.Queue[bytes | str] = asyncio.Queue()
         socket = await self._host.transport.dial(url, inbox.put_nowait, inbox.put_nowait)
-        self._socket, self._sequence, self.url = socket, 0, url
+        if url != self.url:
+            self.url, self.relay = url, b""
+        self._socket, self._sequence = socket, 0
         self._heard = self._host.clock.monotonic()
         pinger: asyncio.Task[None] | None = None
         try:
@@ -127,6 +145,7 @@ class RelayClient:
                 await self._enter(url, inbox, reader)
             pinger = asyncio.create_task(self._ping(inbox), name="relay ping")
             self._entered.set()
+            self._settled.set()
             self._changed(True)
             while isinstance(data := await inbox.get(), bytes):
                 self._take(data, reader)
@@ -139,6 +158,7 @@ class RelayClient:
             self._socket = None
             if self._entered.is_set():
                 self._entered.clear()
+                self._settled.clear()
                 self._changed(False)
             await socket.close()
 

@@ -42,6 +42,7 @@ __all__ = [
     "Publish",
     "Records",
     "Refused",
+    "RelayList",
     "Result",
     "SessionOpened",
     "SignalMessage",
@@ -178,6 +179,14 @@ class Refused(Message, frozen=True):
 
     code: Code
     message: Text
+
+
+class RelayList(Message, frozen=True):
+    """Relay → node, right after it is let in and when they change: the signed records of all
+    relays that it knows, its own first. Announcements name their node's relay by its key, which
+    is found here; a relay that others do not know sends none."""
+
+    records: Annotated[list[RecordBytes], Meta(max_length=limits.RECORDS_PER_MESSAGE)]
 
 
 # --- node ⇄ node --------------------------------------------------------------------------
@@ -330,6 +339,7 @@ _TYPES: dict[int, type[Message]] = {
     12: Pong,
     13: Refused,
     14: IceServers,
+    15: RelayList,
     32: SignalMessage,
     33: PathPing,
     34: PathPong,

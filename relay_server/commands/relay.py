@@ -104,6 +104,8 @@ def _greeting(running: Relay) -> str:
         lines.append("  models: none; name their directory with --models")
     else:
         lines.append(f"  models: {settings.models}; add one with `kwaainet model add PATH`")
+    for address in running.addresses:
+        lines.append(f"  other relays meet it by --bootstrap {address}")
     lines.append(f"  STUN: {f'UDP port {running.port}' if settings.stun else 'off'}")
     if settings.api:
         lines.append(f"  API: {running.url}/v1; this relay reads what is asked there")

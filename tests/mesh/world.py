@@ -125,6 +125,7 @@ class Pair:
                 policy=self._policy,
                 ice_servers=list,
                 forward=lambda packet: self._forward(host, packet),
+                reach=self._drain,
                 drain_relay=self._drain,
                 received=lambda message, payload, path: end.received(message, payload, path),
             ),

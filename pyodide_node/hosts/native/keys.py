@@ -17,11 +17,16 @@ from cryptography.hazmat.primitives.serialization import (
 from pyodide_node.errors import StoreError
 from pyodide_node.hosts.crypto import SoftwareKeys
 
-__all__ = ["load_keys"]
+__all__ = ["load_keys", "load_seed"]
 
 
 def load_keys(path: Path) -> SoftwareKeys:
-    """The key at `path` (PEM, PKCS#8), made on first use.
+    """The key at `path` (PEM, PKCS#8), made on first use. Raises StoreError."""
+    return SoftwareKeys(load_seed(path), secrets.token_bytes)
+
+
+def load_seed(path: Path) -> bytes:
+    """The 32 bytes of the key at `path` (PEM, PKCS#8), made on first use.
 
     Raises StoreError when the file is not such a key, is open to others, or cannot be made: a
     node that silently took a new identity would lose its credit and its place.
@@ -36,7 +41,7 @@ def load_keys(path: Path) -> SoftwareKeys:
         raise StoreError(f"no key can be had from {path}: {error}", path=str(path)) from error
     if not isinstance(key, Ed25519PrivateKey):
         raise StoreError(f"{path} is not an Ed25519 key: move it away to get a new identity")
-    return SoftwareKeys(key.private_bytes_raw(), secrets.token_bytes)
+    return key.private_bytes_raw()
 
 
 def _create(path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Relays that know each other: libp2p between them, signed records all the way."""
