@@ -63,7 +63,7 @@ def test_it_has_the_licences_of_all_that_is_in_it(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     licences = {Path(name).name for name in names if ".dist-info/licenses/" in name}
     assert {"LICENSE", "THIRD_PARTY.md", "MODEL_CARD.md"} <= licences
-    for part in ("Pyodide", "CPython", "ONNX-Runtime", "msgspec", "base58", "Jinja2"):
+    for part in ("Pyodide", "CPython", "ONNX-Runtime", "msgspec", "base58", "Jinja2", "uPlot"):
         assert f"{part}.txt" in licences
     assert any(name.endswith("ThirdPartyNotices.txt") for name in names)
 
