@@ -29,7 +29,6 @@ from pyodide_node.errors import ConfigError, KwaaiNetError, Unreachable
 from relay_server.bridge import limits
 from relay_server.bridge.addresses import INTERNAL, dialled, is_inside
 from relay_server.bridge.door import Door, close
-from relay_server.bridge.inbound import end_with_their_sockets
 from relay_server.bridge.lookup import Lookup
 from relay_server.bridge.messages import (
     METHODS,
@@ -47,6 +46,7 @@ from relay_server.bridge.messages import (
 )
 from relay_server.bridge.peers import PeerTable
 from relay_server.bridge.responder import Responder
+from relay_server.inbound import end_with_their_sockets
 
 __all__ = ["DhtHost"]
 

@@ -37,6 +37,7 @@ from relay_server.federation.bulletin import BULLETIN, RECORDS, bulletins, encod
 from relay_server.federation.dialler import Dialler
 from relay_server.federation.ledger import Changes, Ledger
 from relay_server.federation.lookup import Lookup, expired
+from relay_server.inbound import end_with_their_sockets
 
 __all__ = ["RECORDS_PROTOCOL", "TOPIC", "Network", "NetworkOptions"]
 
@@ -143,6 +144,7 @@ class Network:
                 deny_list=list(_PRIVATE if options.public else ()),
             ),
         )
+        end_with_their_sockets(host)
         router = self._router()
         self.lookup = Lookup(host, self._counters)
         host.set_stream_handler(RECORDS_PROTOCOL, self._answer)

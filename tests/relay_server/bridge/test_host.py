@@ -12,7 +12,8 @@ import pytest
 from libp2p.utils.varint import encode_uvarint, encode_varint_prefixed
 
 from pyodide_node.errors import ConfigError, Unreachable
-from relay_server.bridge import inbound, limits
+from relay_server import inbound
+from relay_server.bridge import limits
 from relay_server.bridge.host import DhtHost
 from relay_server.bridge.messages import (
     Find,

@@ -21,8 +21,12 @@ def end_with_their_sockets(host: Any) -> None:
     handle = swarm._handle_inbound_connection
 
     async def handled(stream: Any, *rest: Any) -> None:
+        socket = getattr(getattr(stream, "stream", None), "socket", None)
+        if socket is None:  # another transport
+            await handle(stream, *rest)
+            return
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_cancel_after, stream.stream.socket, nursery.cancel_scope)
+            nursery.start_soon(_cancel_after, socket, nursery.cancel_scope)
             await handle(stream, *rest)
             nursery.cancel_scope.cancel()
 
