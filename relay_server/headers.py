@@ -74,7 +74,8 @@ def hardened(headers: MutableHeaders, *, tls: bool) -> None:
     for name, value in _EVERY.items():
         if name != "Access-Control-Allow-Origin":
             headers.setdefault(name, value)
-    if headers.get("content-type", "text/plain").startswith(_INERT_TYPES):
+    # Not on a 304, which has no type: browsers would take it in place of the file's own.
+    if headers.get("content-type", "").startswith(_INERT_TYPES):
         headers.setdefault("Content-Security-Policy", _INERT)
     if tls:
         headers.setdefault("Strict-Transport-Security", _HSTS)

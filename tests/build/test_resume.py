@@ -60,7 +60,7 @@ def test_goes_on_with_the_first_layer_that_is_not_done(
     assert built.fresh
     assert again.read == {str(layer) for layer in range(5, BLOCKS)}
     assert files(tmp_path) == files(shards)
-    done = [step[1] for step in seen]
+    done = [step[1] for step in seen if step[0] != "reading"]
     assert done == sorted(done)
     assert seen[-1][1] == seen[-1][2]
 
