@@ -4,7 +4,7 @@
 PYTHON_BIN := .venv/bin/python
 PYTEST := .venv/bin/pytest
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-quick check format bench nat-table coverage wheel docs clean
+.PHONY: help setup build demo test test-quick check format bench nat-table load fuzz coverage wheel docs clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,6 +45,12 @@ bench: build ## Measure against the budgets; prints a table and writes dist/benc
 nat-table: build ## Print which way nodes find each other through NATs (needs root; docs/NAT.md)
 	@build/setup.sh nat
 	@$(PYTHON_BIN) -m tests.lab
+
+load: setup ## Load and attack a relay on this machine (ARGS="--only idle": less); dist/load.json
+	@$(PYTHON_BIN) -m build.load $(ARGS)
+
+fuzz: setup ## Fuzz the relay's surfaces (ARGS="--seconds 600")
+	@$(PYTHON_BIN) -m tests.fuzz $(ARGS)
 
 wheel: setup ## Build dist/kwaainet-*.whl, with the browser's files and the default model in it
 	@node build/runtime/bundle.mjs --release

@@ -42,12 +42,12 @@ from relay_server.counters import Counters
 from relay_server.entry import check_hello, verify
 from relay_server.gate import Gate
 from relay_server.map.tally import Tally
-from relay_server.memory import excess_holders
+from relay_server.memory import excess_holders, give_back
 from relay_server.networks import Networks
 from relay_server.node import Node, Socket
 from relay_server.rates import Rate
 from relay_server.refusal import PROTOCOL, Refusal
-from relay_server.settings import CONTROL_SLACK, EVICT_AFTER, RelaySettings
+from relay_server.settings import CONTROL_SLACK, EVICT_AFTER, IDLE_COST, RelaySettings
 from relay_server.topics import Later, Topics, batches
 from relay_server.turn import turn_access
 
@@ -103,7 +103,7 @@ class Hub:
         self._bytes = Rate(settings.bytes_per_second, settings.bytes_per_second)
         self._publishes = Rate(settings.publishes_per_second, settings.publish_burst)
         self._queue_limit = settings.queue_bytes
-        self._arrived = 0
+        self._arrived = self._most_held = 0
         self._turn = turn_access(settings)
 
     def __len__(self) -> int:
@@ -179,14 +179,15 @@ class Hub:
 
     def idled(self, node: Node, size: int) -> None:
         """A WebSocket frame that is no whole message: it counts, and so does what answers it."""
-        self._slow_down(node, size, self._clock.monotonic())
+        self._slow_down(node, size, self._clock.monotonic(), IDLE_COST)
         if node.socket.buffered > self._queue_limit + CONTROL_SLACK:
             self._cut(node, "Slow")
 
-    def arrived(self, size: int) -> None:
-        """Bytes that some socket has read. Much of it between two sweeps may be much to hold."""
+    def arrived(self, node: Node, size: int) -> None:
+        """Bytes of this node that were read. Much between two sweeps may be much to hold."""
+        self._hold(node, self.networks.read(node.network, self._clock.monotonic(), size))
         self._arrived += size
-        if self._arrived > self.settings.total_queue_bytes // 4:
+        if self._arrived > self.settings.total_queue_bytes // 8:
             self._look_at_memory()
 
     def refuse(self, node: Node, refusal: Refusal) -> None:
@@ -243,6 +244,11 @@ class Hub:
         self._arrived = 0
         settings = self.settings
         held = sum(node.held for node in self)
+        if held < self._most_held // 4:
+            give_back()
+            self._most_held = 0
+        elif held > settings.total_queue_bytes // 8:
+            self._most_held = max(self._most_held, held)
         crowded = held > settings.total_queue_bytes
         self._queue_limit = (
             min(settings.queue_bytes, limits.MESSAGE) if crowded else settings.queue_bytes
@@ -282,14 +288,17 @@ class Hub:
 
     # --- messages -------------------------------------------------------------------------
 
-    def _slow_down(self, node: Node, size: int, now: float) -> None:
-        node.message_state = self._messages.spend(node.message_state, now)
+    def _slow_down(self, node: Node, size: int, now: float, count: int = 1) -> None:
+        node.message_state = self._messages.spend(node.message_state, now, count)
         node.byte_state = self._bytes.spend(node.byte_state, now, size)
         excess = max(
             self._messages.excess(node.message_state, now),
             self._bytes.excess(node.byte_state, now),
-            self.networks.spend(node.network, now, size),
+            self.networks.message(node.network, now, count),
         )
+        self._hold(node, excess)
+
+    def _hold(self, node: Node, excess: float) -> None:
         if excess > _SHORTEST_HOLD:
             self.counters.throttled += 1
             node.socket.hold(excess)

@@ -67,13 +67,15 @@ class Networks:
         network.joins = spent
         return ""
 
-    def spend(self, network: Network, now: float, size: int) -> float:
-        """One message of this size; the seconds by which its sender is too fast."""
-        network.messages = self._messages.spend(network.messages, now)
+    def message(self, network: Network, now: float, count: int = 1) -> float:
+        """A message, counted; the seconds by which its sender is too fast."""
+        network.messages = self._messages.spend(network.messages, now, count)
+        return self._messages.excess(network.messages, now)
+
+    def read(self, network: Network, now: float, size: int) -> float:
+        """Bytes read, of whole messages or not; the seconds by which their sender is too fast."""
         network.bytes = self._bytes.spend(network.bytes, now, size)
-        return max(
-            self._messages.excess(network.messages, now), self._bytes.excess(network.bytes, now)
-        )
+        return self._bytes.excess(network.bytes, now)
 
     def publishes_too_fast(self, network: Network, now: float) -> bool:
         """One announcement, counted."""

@@ -32,6 +32,10 @@ PUSHES_PER_SECOND: Final = 4_000
 """Messages about one model to all its subscribers together: the more there are, the more records
 share a message."""
 
+IDLE_COST: Final = 10
+"""Messages that a WebSocket's own ping, or a piece of a message, counts for: honest ones are rare,
+and cost more than what they bring."""
+
 GONE_KEPT: Final = 4096
 """Nodes of one model that left, still to be told of. It is a hint: their records expire."""
 
@@ -193,11 +197,11 @@ class RelaySettings:
     max_records: Annotated[int, _LIMIT] = 20_000
     """Announcements held; each is about 300 bytes, at most 2 KB."""
 
-    messages_per_second: Annotated[float, _LIMIT] = 5_000.0
+    messages_per_second: Annotated[float, _LIMIT] = 2_000.0
     """From one node; beyond it, it is read more slowly. Decoding takes tens a token."""
     bytes_per_second: Annotated[float, _LIMIT] = 64 * 1024 * 1024
     """From one node; beyond it, it is read more slowly."""
-    messages_per_address: Annotated[float, _LIMIT] = 20_000.0
+    messages_per_address: Annotated[float, _LIMIT] = 10_000.0
     """From all nodes of one address together; beyond it, they are read more slowly."""
     bytes_per_address: Annotated[float, _LIMIT] = 256 * 1024 * 1024
     """From all nodes of one address together; beyond it, they are read more slowly."""

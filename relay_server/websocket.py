@@ -140,9 +140,13 @@ class MeshSocket(asyncio.Protocol):
         self._cut_timer = self._hold_timer = None
         self._peers.discard(self)
         self._forget()
+        # The protocol and its parser hold each other: megabytes must not wait for the collector.
+        self._conn.reader.buffer = bytearray()
+        self._rest, self._parts = b"", None
 
     def data_received(self, data: bytes) -> None:
-        self._hub.arrived(len(data))
+        if self._node is not None:
+            self._hub.arrived(self._node, len(data))
         self._read(data)
 
     def _read(self, data: bytes) -> None:

@@ -56,7 +56,7 @@ def main() -> None:
     rows = asyncio.run(measure(console, not arguments.no_hops))
     console.print(table(rows))
     arguments.json.write_text(json.dumps(as_json(rows), indent=2) + "\n")
-    console.print(f"[dim]also in {arguments.json}; the relay's load: python -m build.bench.relay")
+    console.print(f"[dim]also in {arguments.json}; the relay: make load")
 
 
 if __name__ == "__main__":

@@ -28,8 +28,8 @@ class Row:
         return self.value >= self.budget if self.least else self.value <= self.budget
 
 
-def table(rows: list[Row]) -> Table:
-    shown = Table(title="KwaaiNet bench", title_justify="left")
+def table(rows: list[Row], title: str = "KwaaiNet bench") -> Table:
+    shown = Table(title=title, title_justify="left")
     for column in ("what", "measured", "budget", "", "how"):
         shown.add_column(column, justify="right" if column in ("measured", "budget") else "left")
     for row in rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
@@ -32,7 +33,11 @@ _PING_EVERY = 20.0
 """Below the 30 to 60 s after which NATs and proxies forget a silent connection."""
 _SILENCE = 50.0
 """A relay that has said nothing for two pings is lost, whatever the socket says."""
-_BACKOFF_FIRST, _BACKOFF_LAST = 0.5, 30.0
+_BACKOFF_FIRST, _BACKOFF_LAST = 2.0, 30.0
+"""Seconds within which a node comes back. After a restart all nodes come at the same time: a relay
+lets some 1,500 a second in."""
+_STEADY = 30.0
+"""A connection that stood for so long was none of a relay that is in trouble."""
 
 
 class RelayClient:
@@ -58,6 +63,7 @@ class RelayClient:
         self._socket: RelaySocket | None = None
         self._sequence = 0
         self._heard = 0.0
+        self._entered_at = math.inf
         self._task: asyncio.Task[None] | None = None
         self._entered = asyncio.Event()
         self._settled = asyncio.Event()
@@ -118,16 +124,19 @@ class RelayClient:
         delay = _BACKOFF_FIRST
         while True:
             for url in list(self._urls):
+                self._entered_at = math.inf
                 try:
                     await self._visit(url)
-                    delay = _BACKOFF_FIRST
                 except KwaaiNetError as error:
                     self.last_error = str(error)
+                stood = self._host.clock.monotonic() - self._entered_at
+                if stood >= 0:  # a relay that was lost, maybe with thousands of others: wait first
+                    delay = _BACKOFF_FIRST if stood > _STEADY else delay
+                    break
             if not self.stay:
                 self._settled.set()
                 return
-            # Full jitter: after a relay's restart its nodes must not all come back at once.
-            await asyncio.sleep(delay * (0.5 + self._jitter.random() / 2))
+            await asyncio.sleep(delay * self._jitter.random())
             delay = min(delay * 2, _BACKOFF_LAST)
 
     async def _visit(self, url: str) -> None:
@@ -144,6 +153,7 @@ class RelayClient:
                 reader = Reassembler()
                 await self._enter(url, inbox, reader)
             pinger = asyncio.create_task(self._ping(inbox), name="relay ping")
+            self._entered_at = self._host.clock.monotonic()
             self._entered.set()
             self._settled.set()
             self._changed(True)

@@ -87,6 +87,16 @@ async def test_nodes_of_one_address_share_its_rate() -> None:
     assert other.socket.holds == []
 
 
+async def test_bytes_of_one_address_count_before_their_message_is_whole() -> None:
+    world = World(RelaySettings(bytes_per_address=100_000))
+    one, two = [await entered(world, name, "192.0.2.1") for name in ("one", "two")]
+    other = await entered(world, "other", "192.0.2.2")
+    world.hub.arrived(one.node, 100_000)
+    world.hub.arrived(other.node, 100_000)
+    world.hub.arrived(two.node, 50_000)
+    assert [node.socket.holds for node in (one, two, other)] == [[], [pytest.approx(0.5)], []]
+
+
 async def test_announcements_of_one_address_are_bounded() -> None:
     world = World(RelaySettings(max_per_address=4, publishes_per_address=1, joins_per_address=1))
     taken = 0
@@ -156,9 +166,9 @@ async def test_much_that_arrives_at_once_is_looked_at_before_the_next_sweep() ->
     world = World(RelaySettings(total_queue_bytes=1000))
     node = await world.node("node")
     node.socket.buffered = 10_000
-    world.hub.arrived(200)
+    world.hub.arrived(node.node, 100)
     assert not node.socket.aborted
-    world.hub.arrived(100)
+    world.hub.arrived(node.node, 100)
     assert node.socket.aborted
 
 

@@ -1,0 +1,1 @@
+"""What a relay bears, and what it costs: `python -m build.load`."""
