@@ -147,7 +147,7 @@ function showRelays(relays: readonly Relay[]): void {
     (row, { name, own, nodes }) => {
       const [label, note] = row.children as unknown as [HTMLElement, HTMLElement];
       write(label, name || location.host);
-      write(note, `${own ? 'this one · ' : ''}${count(nodes, 'connection')}`);
+      write(note, own ? `this one · ${count(nodes, 'connection')}` : count(nodes, 'node'));
     },
   );
 }

@@ -88,11 +88,11 @@ class Totals(Struct, frozen=True, kw_only=True):
 
 class RelayView(Struct, frozen=True, kw_only=True):
     name: str
-    """What its operator calls it, as host or host:port; "" when they have not said."""
+    """As host or host:port; "" for this one when its operator gave it none."""
     own: bool
     """Whether it is the one that tells this."""
     nodes: int
-    """Connections to it."""
+    """Connections to this one; nodes that another one announces."""
 
 
 class MapDocument(Struct, frozen=True, kw_only=True):

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import gzip
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -32,6 +34,9 @@ PERIOD: Final = 1.0
 RELAYS: Final = 64
 """Relays listed."""
 
+_HOST: Final = re.compile(r"[a-z0-9.:\[\]-]{1,120}\Z")
+"""What a relay elsewhere is called: a host and no words of its own."""
+
 _ALIVE: Final = b'{"type":"alive"}'
 
 
@@ -50,13 +55,11 @@ class Body:
 
 
 class NetworkMap:
-    """`later(seconds, call)` is the loop's. `relays` tells of all relays; it is asked at each
-    publication."""
+    """`later(seconds, call)` is the loop's."""
 
     def __init__(self, hub: Hub, clock: Clock, later: Later, viewers: int) -> None:
         self.feed = Feed(viewers)
         self.history = History(hub.counters)
-        self.relays: Callable[[], Sequence[RelayView]] = self._own
         self._hub = hub
         self._clock = clock
         self._later = later
@@ -182,8 +185,15 @@ class NetworkMap:
     def _look(self) -> None:
         self._models = self._views.models()
         self._totals = self._views.totals(self._models, len(self._hub))
-        self._relays = list(self.relays())[:RELAYS]
+        self._relays = self._known_relays()[:RELAYS]
 
-    def _own(self) -> list[RelayView]:
-        names = sorted(self._hub.settings.audiences)
-        return [RelayView(name=names[0] if names else "", own=True, nodes=len(self._hub))]
+    def _known_relays(self) -> list[RelayView]:
+        hub = self._hub
+        names = sorted(hub.settings.audiences)
+        own = RelayView(name=names[0] if names else "", own=True, nodes=len(hub))
+        others = [
+            RelayView(name=urlsplit(relay.url).netloc, own=False, nodes=relay.nodes)
+            for relay in hub.neighbours
+            if not relay.own and _HOST.match(urlsplit(relay.url).netloc)
+        ]
+        return [own, *sorted(others, key=lambda relay: (-relay.nodes, relay.name))]

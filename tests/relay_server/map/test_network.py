@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from relay_server.hub import Neighbour
 from relay_server.map.feed import BEAT, Feed
 from relay_server.map.history import LENGTH, History
-from relay_server.map.network import PERIOD, NetworkMap
+from relay_server.map.network import PERIOD, RELAYS, NetworkMap
 from relay_server.settings import RelaySettings
 from tests.relay_server.client import announcement
 from tests.relay_server.fakes import World
@@ -197,6 +198,27 @@ async def test_who_comes_sees_connections_that_announced_nothing(world: MapWorld
     assert document["totals"]["connected"] == 1  # this second's
     world.clock.now += PERIOD
     assert json.loads(world.map.document().data)["totals"]["connected"] == 2
+
+
+async def test_other_relays_are_listed_by_name(world: MapWorld) -> None:
+    viewer = world.viewer()
+    viewer.told.clear()
+    world.hub.neighbours = [
+        Neighbour(b"1" * 32, "wss://small.example/mesh", 3),
+        Neighbour(b"0" * 32, "ws://this.example/mesh", 1, own=True),
+        Neighbour(b"3" * 32, "wss://buy my <b>coin</b>/mesh", 99),
+        Neighbour(b"2" * 32, "wss://large.example:8443/mesh", 50),
+    ]
+    world.map.beat()
+    change = viewer.told[0]
+    assert change["relays"] == [
+        {"name": "", "own": True, "nodes": 0},
+        {"name": "large.example:8443", "own": False, "nodes": 50},
+        {"name": "small.example", "own": False, "nodes": 3},
+    ]
+    world.hub.neighbours *= 2 * RELAYS
+    world.clock.now += PERIOD
+    assert len(json.loads(world.map.document().data)["relays"]) == RELAYS
 
 
 async def test_the_history_keeps_a_day_and_counts_what_a_minute_added(world: MapWorld) -> None:
