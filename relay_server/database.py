@@ -6,7 +6,9 @@ waits for nobody, "write" is all or nothing, "migrate" has the schema for itself
 
 from __future__ import annotations
 
+import sqlite3
 import ssl
+import time
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -21,7 +23,10 @@ __all__ = ["Access", "check_database", "postgresql", "reason", "shown", "sqlite"
 Access = Literal["read", "write", "migrate"]
 
 _PATIENCE: Final = 10.0
-"""Seconds to wait for another process that is writing, or for a server that is silent."""
+"""Seconds to wait for a server that is silent, or for one of its connections."""
+
+_SLOW_DISK: Final = 30.0
+"""Seconds to wait for who is writing the file: disks stall under load for longer than servers."""
 
 _MIGRATING: Final = int.from_bytes(b"kwaainet", "big")
 """Of PostgreSQL's advisory locks, the one that relays hold while they change the schema."""
@@ -64,17 +69,18 @@ def sqlite(path: Path) -> Engine:
     """One file, written ahead (WAL): commands and the relay have it open at the same time."""
     engine = create_engine(
         URL.create("sqlite", database=str(path)),
-        connect_args={"timeout": _PATIENCE},
+        connect_args={"timeout": _SLOW_DISK},
         hide_parameters=True,
         pool_size=1,  # SQLite has one writer anyway, and waiting for it here is cheaper
         max_overflow=0,
-        pool_timeout=_PATIENCE,
+        pool_timeout=_SLOW_DISK,
     )
 
     @event.listens_for(engine, "connect")
     def connected(connection: Any, _: Any) -> None:
         connection.isolation_level = None  # it would begin transactions by itself
-        for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
+        _write_ahead(connection)
+        for pragma in ("synchronous = NORMAL", "foreign_keys = ON"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
@@ -83,6 +89,21 @@ def sqlite(path: Path) -> Engine:
         connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """The change of a new file to WAL does not wait for who is changing it, as all else does."""
+    deadline = time.monotonic() + _SLOW_DISK
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+            if not busy or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def postgresql(url: URL) -> Engine:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from pyodide_node.errors import StoreError
@@ -153,8 +153,16 @@ class State:
         self._failed(why)
         return StoreError(f"{self.place} {problem}: {why}")
 
+    def _version(self) -> int:
+        with self._within("read", "cannot be opened") as connection:
+            if not inspect(connection).has_table("migrations"):
+                return 0
+            return connection.execute(text("SELECT max(version) FROM migrations")).scalar() or 0
+
     def _migrate(self, migrations: Sequence[str]) -> None:
         """Several relays may start at once: one of them does it, the others wait."""
+        if self._version() == len(migrations):
+            return  # and waits for nobody
         with self._within("migrate", "cannot be opened") as connection:
             connection.exec_driver_sql(
                 "CREATE TABLE IF NOT EXISTS migrations"
