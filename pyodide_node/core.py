@@ -5,21 +5,22 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import Any
 
 from pyodide_node.budget import MEGABYTE, Budget
 from pyodide_node.config import NodeConfig, ResourceLimits
 from pyodide_node.delivery.catalog import Catalog, Model
 from pyodide_node.delivery.delivery import Delivery
-from pyodide_node.delivery.private import KeyKeeper, unlocking
+from pyodide_node.delivery.private import KeyKeeper, unlocking, unlocking_piece
 from pyodide_node.delivery.sources import SourceKind
 from pyodide_node.delivery.storage import Storage
 from pyodide_node.errors import KwaaiNetError, LocalError
-from pyodide_node.hosts.base import BlobReader, Buffer, Ends, Host
+from pyodide_node.hosts.base import BlobReader, Buffer, Ends, Host, PieceReader
 from pyodide_node.inference.asker import Answer, Asker
 from pyodide_node.inference.generation import Chunk, InferenceRequest
 from pyodide_node.inference.holding import Holding
-from pyodide_node.inference.own_ends import OwnEnds
+from pyodide_node.inference.own_ends import OwnEnds, StoredEmbedding
 from pyodide_node.inference.presence import Presence
 from pyodide_node.inference.serving import Serving
 from pyodide_node.inference.work import Work
@@ -137,21 +138,29 @@ class KwaaiNetCore:
         )
         await self._fetch.start()
         self._read = self._fetch
+        embedding = model.manifest.embed.sha256
+        piece: PieceReader = partial(self._fetch.piece, embedding)
         if model.manifest.private:
             self._progress("model", "Asking the model's keeper for its key", None)
             key = await self._keeper.key(model)
             self._read = unlocking(self._host, model.manifest, key, self._fetch)
+            piece = unlocking_piece(self._host, model.manifest, key, embedding, piece)
         # A node can always ask: the ends' memory is set aside before blocks take the rest.
-        self._ends = OwnEnds(self._host, self.budget, model.manifest, self._read)
+        stored = StoredEmbedding(partial(self._fetch.keep, embedding), piece)
+        self._ends = OwnEnds(self._host, self.budget, model.manifest, self._read, stored)
         can_ask = self._ends.reserve()
         self._work = work = self._make_work(model, self._fetch, self._read)
         work.holding.spare = self._ends.spare
         serves = "compute" in self._config.services
-        if not can_ask and not (serves and work.holding.room()):
-            await self._ends.get()  # raises: such a node would be of no use
+        if serves:
+            work.holding.choose_engine()
+        if not (serves and work.holding.room()) and (not can_ask or serves):
+            # Loaded now, they need no room for that later, and there may be some for blocks.
+            await self._ends.get()  # raises where they do not fit: the node would be of no use
+            work.holding.spare = 0
         work.serving.start()  # for this node's own answers too
         if serves:
-            await work.presence.start()
+            await work.presence.start(may_be_empty=can_ask)
         return model
 
     async def run_inference(

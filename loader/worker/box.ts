@@ -20,6 +20,16 @@ export class Box {
     }
   }
 
+  /** The first `size` bytes, read into `room`, which is gone afterwards; null when there are less. */
+  async into(room: ArrayBuffer, key: string, size: number): Promise<Uint8Array<ArrayBuffer> | null> {
+    try {
+      const response = await (await this.open())?.match(address(key));
+      return response?.body ? await filled(room, response.body, size) : null;
+    } catch {
+      return null;
+    }
+  }
+
   /** False when there is no room or no storage. */
   async put(key: string, bytes: BufferSource): Promise<boolean> {
     try {
@@ -76,4 +86,21 @@ const PREFIX = '/kwaainet/';
 /** Cache Storage wants URLs; nothing ever asks the network for these. */
 function address(key: string): string {
   return new URL(PREFIX + key, location.origin).href;
+}
+
+async function filled(
+  room: ArrayBuffer,
+  body: ReadableStream<Uint8Array<ArrayBuffer>>,
+  size: number,
+): Promise<Uint8Array<ArrayBuffer> | null> {
+  const reader = body.getReader({ mode: 'byob' });
+  let buffer = room;
+  for (let at = 0; at < size; ) {
+    const { value, done } = await reader.read(new Uint8Array(buffer, at, size - at));
+    if (done) return null;
+    buffer = value.buffer;
+    at += value.byteLength;
+  }
+  await reader.cancel();
+  return new Uint8Array(buffer, 0, size);
 }

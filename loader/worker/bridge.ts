@@ -3,10 +3,13 @@
  * and go out as ArrayBuffers; errors go out as NodeErrors whose name is a Python class.
  */
 
+import type { PythonBytes } from './buffers';
 import { detectGpu, Engine } from './engine';
 import { type ErrorName, NodeError } from './errors';
 import { Keys } from './keys';
+import { type FileBytes, fileOf } from './file';
 import type { LinkEvents, PeerLink, Peers } from './peers';
+import { rows } from './rows';
 import type { RuntimeFiles } from './runtime_files';
 import { dial, type RelaySocket } from './sockets';
 import { Store } from './store';
@@ -63,8 +66,13 @@ export class Bridge {
     return new Engine(provider, this.files);
   }
 
-  tokenizer(json: ArrayBuffer): Tokenizer {
-    return new Tokenizer(json);
+  tokenizer(json: FileBytes): Tokenizer {
+    return new Tokenizer(fileOf(json).whole());
+  }
+
+  /** See rows.ts. */
+  rows(weights: PythonBytes, scales: PythonBytes, bits: number): ArrayBuffer {
+    return rows(weights, scales, bits);
   }
 
   dial(

@@ -8,6 +8,7 @@ import * as ort from 'onnxruntime-web/webgpu';
 import { bytesOf, floatsOf, type PythonBytes } from './buffers';
 import { asNodeError, NodeError } from './errors';
 import { ExpandedFile, type ExpandStep } from './expansion';
+import { type FileBytes, fileOf } from './file';
 import { GpuCache, HeapCache, type KvCache, type KvShape } from './kv_cache';
 import type { RuntimeFiles } from './runtime_files';
 import { engineFile, engineModule } from './supply';
@@ -55,40 +56,41 @@ export class Engine {
   /**
    * A model's graph as a session. `data` are the files that the graph names; layers and heads go
    * through `steps`, if there are any. `blocks` are those of a span, 0 for other graphs; a graph
-   * that names `embed.bin` runs on no GPU: it only looks rows up. The buffers in `data` are gone
-   * afterwards.
+   * that names `embed.bin` runs on no GPU: it only looks rows up. The files are gone afterwards.
    */
   async load(
-    graph: ArrayBuffer,
+    graph: FileBytes,
     names: string[],
-    data: ArrayBuffer[],
+    data: FileBytes[],
     steps: string,
     blocks: number,
   ): Promise<Piece> {
     const recipe = steps ? (JSON.parse(steps) as ExpandStep[]) : null;
     const files = names.map((name, index) => {
-      const bytes = data[index] as ArrayBuffer;
+      const file = fileOf(data[index] as FileBytes);
       return recipe && EXPANDED.test(name)
-        ? new ExpandedFile(bytes, recipe)
-        : new Uint8Array(bytes);
+        ? new ExpandedFile(file.whole(), recipe)
+        : file.readOnce();
     });
     const gpu = this.provider === 'webgpu' && !names.includes('embed.bin');
     await this.start();
-    const session = await this.turn('the model does not load', () =>
-      ort.InferenceSession.create(new Uint8Array(graph), {
-        // WASM takes over single operators that the GPU lacks.
-        executionProviders: gpu ? ['webgpu', 'wasm'] : ['wasm'],
-        externalData: names.map((path, index) => ({ path, data: files[index] as Uint8Array })),
-        graphOptimizationLevel: 'all',
-        logSeverityLevel: 3,
-        ...(gpu && blocks ? { preferredOutputLocation: onGpu(blocks) } : {}),
-      }),
-    );
-    // The engine has copied them. Garbage collection would let several lie about.
-    for (const bytes of data) bytes.transfer?.(0);
-    for (const file of files) if (file instanceof ExpandedFile) file.close();
-    if (gpu) await this.watchDevice();
-    return { blocks, session };
+    try {
+      const session = await this.turn('the model does not load', () =>
+        ort.InferenceSession.create(new Uint8Array(fileOf(graph).whole()), {
+          // WASM takes over single operators that the GPU lacks.
+          executionProviders: gpu ? ['webgpu', 'wasm'] : ['wasm'],
+          externalData: names.map((path, index) => ({ path, data: files[index] as Uint8Array })),
+          graphOptimizationLevel: 'all',
+          logSeverityLevel: 3,
+          ...(gpu && blocks ? { preferredOutputLocation: onGpu(blocks) } : {}),
+        }),
+      );
+      if (gpu) await this.watchDevice();
+      return { blocks, session };
+    } finally {
+      // The engine has copied them. Garbage collection would let several lie about.
+      for (const file of files) file.close();
+    }
   }
 
   /** `half`: of float16, on a GPU. */

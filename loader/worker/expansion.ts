@@ -70,6 +70,7 @@ export class ExpandedFile extends Uint8Array<ArrayBuffer> {
   /** Give its memory back now. */
   close(): void {
     this.scratch = this.scratch.transfer?.(0) ?? new ArrayBuffer(0);
+    this.file.transfer?.(0);
   }
 }
 
@@ -188,7 +189,7 @@ function integers(
 let halves: Float32Array | undefined;
 
 /** float16 as float32, by a table of all of them: not every browser has Float16Array. */
-function widen(
+export function widen(
   file: ArrayBuffer,
   offset: number,
   count: number,

@@ -6,6 +6,7 @@
 import { bytesOf, type PythonBytes } from './buffers';
 import { writeOnce } from './database';
 import { NodeError } from './errors';
+import { type FileBytes, fileOf, type PieceFile } from './file';
 import { unlock } from './unlock';
 
 const IDENTITY = 'ed25519';
@@ -128,9 +129,14 @@ export class Keys {
     return new Agreement(pair.privateKey, await crypto.subtle.exportKey('raw', pair.publicKey));
   }
 
-  /** A file of a private model, whose pieces are sealed one by one. */
-  async unlock(key: PythonBytes, file: number, blob: ArrayBuffer): Promise<ArrayBuffer> {
-    return unlock(bytesOf(key), file, blob);
+  /** A file of a private model, or its pieces from `first` on: they are sealed one by one. */
+  async unlock(
+    key: PythonBytes,
+    file: number,
+    blob: FileBytes,
+    first: number,
+  ): Promise<PieceFile> {
+    return unlock(bytesOf(key), file, fileOf(blob), first);
   }
 
   random(count: number): Uint8Array {

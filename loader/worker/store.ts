@@ -8,6 +8,7 @@ import { bytesOf, type PythonBytes } from './buffers';
 import { entries, read, remove, write } from './database';
 import { download, stream } from './download';
 import { NodeError } from './errors';
+import { PieceFile } from './file';
 import { sha256 } from './hash';
 import { cut, type Piece, total } from './pieces';
 
@@ -108,33 +109,25 @@ export class Store {
   async read(hash: string, size: number): Promise<ArrayBuffer | null> {
     const loose = this.loose.get(hash);
     if (loose) return loose;
-    if (!this.held.has(hash)) return null;
-    const bytes = await this.box.get(hash);
-    if (bytes?.byteLength === size && (await sha256(bytes)) === hash) {
-      this.touch(hash, size);
-      return bytes;
-    }
-    await this.drop(hash);
-    return null;
+    return (await this.kept(hash, size, new ArrayBuffer(size)))?.buffer ?? null;
   }
 
   /** The file of these pieces (JSON of Piece[]); null when one is absent or damaged. */
-  async join(list: string): Promise<ArrayBuffer | null> {
+  async join(list: string): Promise<PieceFile | null> {
     const pieces = JSON.parse(list) as Piece[];
-    const whole = pieces.length === 1 ? null : new Uint8Array(total(pieces));
-    let file: ArrayBuffer | null = null;
-    let at = 0;
+    const file: ArrayBuffer[] = [];
+    // Memory that the browser's own interfaces have seen stays theirs until a collection. They
+    // see one buffer, and the file consists of copies, which go when they are given back.
+    let room = new ArrayBuffer(Math.max(...pieces.map(([, size]) => size)));
     for (const [hash, size] of pieces) {
-      const piece = await this.read(hash, size);
-      if (!piece) return null;
-      if (whole) {
-        whole.set(new Uint8Array(piece), at);
-        if (!this.loose.has(hash)) piece.transfer?.(0); // not left to wait for a collection
-      } else file = piece;
-      at += size;
+      const loose = this.loose.get(hash);
+      const bytes = loose ? new Uint8Array(loose) : await this.kept(hash, size, room);
+      if (!bytes) return null;
+      file.push(bytes.slice().buffer);
+      if (!loose) room = bytes.buffer;
     }
     for (const [hash] of pieces) this.loose.delete(hash);
-    return whole ? whole.buffer : file;
+    return new PieceFile(file);
   }
 
   async drop(hash: string): Promise<void> {
@@ -183,6 +176,22 @@ export class Store {
     }
     this.loose.set(hash, bytes.buffer);
     return false;
+  }
+
+  /** A kept piece, read into `room`; null when absent or damaged, and then it is dropped. */
+  private async kept(
+    hash: string,
+    size: number,
+    room: ArrayBuffer,
+  ): Promise<Uint8Array<ArrayBuffer> | null> {
+    if (!this.held.has(hash)) return null;
+    const bytes = await this.box.into(room, hash, size);
+    if (bytes && (await sha256(bytes)) === hash) {
+      this.touch(hash, size);
+      return bytes;
+    }
+    await this.drop(hash);
+    return null;
   }
 
   /** What is kept here need not lie in the browser's cache too; what was damaged may be there. */

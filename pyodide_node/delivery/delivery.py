@@ -139,6 +139,33 @@ class Delivery:
                     self._storage.forget(part.sha256)
         raise StoreError("this machine's storage loses what was just written", sha256=sha256)
 
+    async def keep(self, sha256: str) -> None:
+        """Have a file's pieces in storage, as far as the cap has room. Raises as a call does."""
+        blob = self._parts.blob(sha256)
+        if self._storage.available >= blob.bytes:
+            await self._bring([blob], loose=False)
+
+    async def piece(self, sha256: str, number: int) -> bytes:
+        """One piece of a file, from the store or any source. Raises as a call does."""
+        blob = self._parts.blob(sha256)
+        root = self._parts.root(blob)
+        if root is not None and self._parts.pieces(blob) is None:
+            await self._fetch([root], loose=True)
+            await self._learn(root)
+        part = (self._parts.pieces(blob) or ())[number]
+        for _ in range(_JOINS):
+            await self._fetch([part], loose=True)
+            content = await self._host.store.read(part.sha256, part.size)
+            if self._storage.has(part.sha256):
+                self._storage.touch(part.sha256)
+            else:
+                await self._host.store.drop(part.sha256)  # not kept, so not left in memory either
+            if content is not None:
+                return content
+            if not await self._host.store.has(part.sha256):
+                self._storage.forget(part.sha256)
+        raise StoreError("this machine's storage loses what was just written", sha256=sha256)
+
     def take(self, peer: bytes, message: Message, payload: Buffer, path: Path) -> None:
         """A message of another node about parts."""
         if isinstance(message, PartsHeld | PartSlice | PartRefused):

@@ -20,7 +20,7 @@ from msgspec import Meta, Struct
 
 from pyodide_node.delivery.catalog import Model
 from pyodide_node.errors import NotGranted, Unreachable
-from pyodide_node.hosts.base import BlobReader, Host
+from pyodide_node.hosts.base import BlobReader, Host, PieceReader
 from pyodide_node.mesh.peer import did_key
 from pyodide_node.model.locked import KEY_BYTES, file_numbers, key_check
 from pyodide_node.model.manifest import Manifest
@@ -35,6 +35,7 @@ __all__ = [
     "grants_name",
     "key_name",
     "unlocking",
+    "unlocking_piece",
 ]
 
 _ANSWER: Final = 10.0
@@ -81,6 +82,19 @@ def unlocking(host: Host, manifest: Manifest, key: bytes, read: BlobReader) -> B
         if sha256 not in numbers:
             return blob
         return await host.keys.unlock(key, numbers[sha256], blob)
+
+    return opened
+
+
+def unlocking_piece(
+    host: Host, manifest: Manifest, key: bytes, sha256: str, read: PieceReader
+) -> PieceReader:
+    """The same of single pieces of the locked file of this hash."""
+    file = file_numbers(manifest)[sha256]
+
+    async def opened(number: int) -> bytes:
+        plain: bytes = await host.keys.unlock(key, file, await read(number), number)
+        return plain
 
     return opened
 

@@ -35,6 +35,7 @@ __all__ = [
     "Keys",
     "PeerConnection",
     "PeerEvents",
+    "PieceReader",
     "Pieces",
     "RelaySocket",
     "Route",
@@ -114,10 +115,11 @@ class Keys(Protocol):
 
     async def agreement(self) -> Agreement: ...
 
-    async def unlock(self, key: bytes, file: int, blob: Any) -> Any:
-        """The plain content of file number `file` of a private model (delivery/private.py).
+    async def unlock(self, key: bytes, file: int, blob: Any, first: int = 0) -> Any:
+        """The plain content of file number `file` of a private model (delivery/private.py), or of
+        its pieces from `first` on.
 
-        `blob` and the result are as in `Store.load`. Raises SealError.
+        `blob` and the result are as in `Store.join`; of bytes it makes bytes. Raises SealError.
         """
 
     def random(self, count: int) -> bytes:
@@ -311,8 +313,13 @@ class Ends(Protocol):
     def decode(self, ids: Sequence[int]) -> str:
         """Text; special tokens are left out."""
 
+    async def prepare(self, ids: Sequence[int]) -> None:
+        """Say that these will be embedded soon, a few at a time: what is read from storage for
+        them is read once."""
+
     async def embed(self, ids: Sequence[int]) -> bytes:
-        """float32[len(ids), hidden_size]."""
+        """float32[len(ids), hidden_size]. Where rows are read from storage it raises what their
+        reader does, too."""
 
     async def head(self, hidden: Buffer, temperature: float, k: int) -> Candidates:
         """Of float32[hidden_size], the last position; at most `k` candidates. Greedy is k=1."""
@@ -336,15 +343,27 @@ class Engine(Protocol):
         raises."""
 
     async def load_ends(
-        self, manifest: Manifest, blob: BlobReader, name: EngineName | None = None
+        self,
+        manifest: Manifest,
+        blob: BlobReader,
+        name: EngineName | None = None,
+        rows: PieceReader | None = None,
     ) -> Ends:
-        """Embedding and head, the latter as `name` would run it (by default as blocks are)."""
+        """Embedding and head, the latter as `name` would run it (by default as blocks are). With
+        `rows`, which reads the embedding's file, only the rows asked for are read. That takes an
+        `embedding_table`."""
 
 
 class BlobReader(Protocol):
     """Brings one content-addressed file, from the store or any source, verified."""
 
     async def __call__(self, sha256: str, size: int) -> Any: ...
+
+
+class PieceReader(Protocol):
+    """Brings single pieces of one file, verified and open."""
+
+    async def __call__(self, number: int) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

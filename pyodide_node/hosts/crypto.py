@@ -84,12 +84,12 @@ class SoftwareKeys:
     async def agreement(self) -> Agreement:
         return SoftwareAgreement(self._random(32))
 
-    async def unlock(self, key: bytes, file: int, blob: Any) -> bytes:
+    async def unlock(self, key: bytes, file: int, blob: Any, first: int = 0) -> bytes:
         cipher, content = AESGCM(key), memoryview(blob)
         try:
             return b"".join(
                 cipher.decrypt(segment_nonce(file, number), content[at : at + PIECE], None)
-                for number, at in enumerate(range(0, len(content), PIECE))
+                for number, at in enumerate(range(0, len(content), PIECE), first)
             )
         except (InvalidTag, ValueError) as error:
             raise SealError("a file of this private model does not open with its key") from error

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from pyodide_node.hosts.base import Buffer
 from pyodide_node.hosts.steps import Floats
 from pyodide_node.model.manifest import (
     BLOCK_SIZE,
@@ -20,8 +21,9 @@ from pyodide_node.model.manifest import (
     UnitStep,
     WidenStep,
 )
+from pyodide_node.model.table import Table
 
-__all__ = ["dequantised", "expand"]
+__all__ = ["dequantised", "expand", "widened_rows"]
 
 
 def dequantised(packed: NDArray[np.uint8], scales: NDArray[np.float16]) -> Floats:
@@ -36,6 +38,18 @@ def dequantised(packed: NDArray[np.uint8], scales: NDArray[np.float16]) -> Float
         levels[..., 1::2] = packed >> 4
     signed = levels.astype(np.float32) - np.float32(zero)
     return (signed * scales.astype(np.float32)[..., None]).reshape(rows, blocks * BLOCK_SIZE)
+
+
+def widened_rows(weights: Buffer, scales: Buffer, table: Table) -> bytes:
+    """float32[n, columns] of some rows of an embedding; see hosts/rows.py."""
+    if table.bits == 32:
+        return bytes(weights)
+    if table.bits == 16:
+        return bytes(np.frombuffer(weights, "<f2").astype("<f4").tobytes())
+    blocks = table.columns // BLOCK_SIZE
+    packed = np.frombuffer(weights, np.uint8).reshape(-1, blocks, 4 * table.bits)
+    made = dequantised(packed, np.frombuffer(scales, "<f2").reshape(-1, blocks))
+    return bytes(made.astype("<f4", copy=False).tobytes())
 
 
 def expand(file: bytes, steps: Sequence[ExpandStep]) -> bytes:

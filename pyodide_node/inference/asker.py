@@ -188,6 +188,8 @@ class Asker:
         return session
 
     async def _feed(self, session: Session, ends: Ends, position: int, ids: list[int]) -> Buffer:
+        if len(ids) > limits.PREFILL_CHUNK:
+            await ends.prepare(ids)
         chunks = [
             await self._budget.cpu.run(ends.embed(ids[at : at + limits.PREFILL_CHUNK]))
             for at in range(0, len(ids), limits.PREFILL_CHUNK)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pyodide_node.config import NodeConfig
 from pyodide_node.delivery.catalog import Model
 from pyodide_node.delivery.delivery import Delivery
-from pyodide_node.errors import KwaaiNetError
+from pyodide_node.errors import BudgetExceeded, KwaaiNetError
 from pyodide_node.hosts.base import Host
 from pyodide_node.inference.holding import Holding
 from pyodide_node.inference.placement import Served, choose_span, should_move
@@ -68,14 +68,21 @@ class Presence:
         self._tie = int.from_bytes(host.keys.public_key[:4], "big")
         self._random = random.Random(host.keys.public_key)  # noqa: S311 - spreads moves
 
-    async def start(self) -> None:
-        """Load what the swarm needs most and fits. Raises BudgetExceeded, EngineError, …"""
-        room = self._holding.require_room()
+    async def start(self, *, may_be_empty: bool = False) -> None:
+        """Load what the swarm needs most and fits. `may_be_empty`: where no block fits, none is
+        loaded, and `problem` says so. Raises BudgetExceeded, EngineError, …"""
+        try:
+            room = self._holding.require_room()
+        except BudgetExceeded as error:
+            if not may_be_empty:
+                raise
+            room, self.problem = 0, f"this node asks and serves no blocks: {error}"
         self._mesh.moved = self._stale.set
         await self._announce_now()  # others that fetch now may swap with this node
-        await self._holding.load(*self._chosen(room))
-        if not self._holding.rate:
-            await self._holding.measure()
+        if room:
+            await self._holding.load(*self._chosen(room))
+            if not self._holding.rate:
+                await self._holding.measure()
         self._tasks = [
             asyncio.create_task(self._announce(), name="announce"),
             asyncio.create_task(self._settle(), name="placement"),

@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from pyodide_node.budget import RUNTIME_MEMORY
-from pyodide_node.hosts.base import EngineName, HostKind
+from pyodide_node.hosts.base import EngineName
 from pyodide_node.model.manifest import (
     DequantiseBytesStep,
     DequantiseStep,
@@ -27,11 +26,8 @@ __all__ = [
     "UNPACKED",
     "VARIANTS",
     "Footprint",
-    "Plan",
     "best_engine",
-    "ends_engine",
     "native_engines",
-    "plan",
     "wasm_engines",
 ]
 
@@ -59,15 +55,21 @@ that because it is not exact. A position in one block of Llama 8B's width takes 
 _AGAIN: Final[dict[EngineName, float]] = {
     "wasm": 1.0,
     "wasm-int8": 0.5,
-    "onnxruntime": 1.0,
+    "onnxruntime": 0.7,
     "onnxruntime-fp32": 1.0,
 }
 """While it loads, ONNX Runtime lays weights out anew for its kernels: so much of them lies in
 memory twice."""
 
+_READ_ONCE: Final = frozenset({"webgpu", "webgpu-fp16", "wasm-int4"})
+"""Engines of a tab that take files as they are: each piece goes when it has been copied, so that
+file and copy never lie in memory together (loader/worker/file.ts)."""
+
 _GARBAGE: Final = 250_000_000
 """What a browser has not collected yet of the pieces that a file came in, at most: measured with
-files of 123 MB, which passed through Cache Storage, hashes and the engine's hands."""
+files of 123 MB that were expanded."""
+_READ_ONCE_GARBAGE: Final = 160_000_000
+"""The same where files are read once: with files of 123 and of 296 MB."""
 
 _HEAP: Final = 3_700_000_000
 """Bytes that a WASM engine can hold, whatever the cap: its addresses have 32 bits."""
@@ -125,7 +127,7 @@ class Footprint:
         before = most = 0
         for piece in self.pieces(first, last):
             files = sum(blob.bytes for blob in self.manifest.span_blobs(*piece).values())
-            most = max(most, before + self._copying(files, self._piece(*piece)))
+            most = max(most, before + self.copying(files, self._piece(*piece)))
             before += self._piece(*piece)
         return most
 
@@ -147,23 +149,6 @@ class Footprint:
         sizes = range(1, blocks + 1)
         return bisect_right(sizes, free, key=lambda count: self.serving(count, spare))
 
-    def ends(self) -> int:
-        """What embedding and head take once they are loaded, and while the head runs."""
-        return self.manifest.embed.bytes + self._head() + self.working("head")
-
-    def ends_loading(self) -> int:
-        """The most that embedding and head take while they are loaded, the head first."""
-        head, embed = self.manifest.head.bytes, self.manifest.embed.bytes
-        return max(self._copying(head, self._head()), self._head() + self._copying(embed, embed))
-
-    def ends_spare(self) -> int:
-        """What must stay free beside them until they are loaded; sessions may have it after."""
-        return max(0, self.ends_loading() - self.ends())
-
-    def ends_total(self) -> int:
-        """What must be free for them."""
-        return max(self.ends(), self.ends_loading())
-
     def working(self, what: Literal["layer", "head"]) -> int:
         """What a step takes beside weights and cache. WASM has no kernel for packed weights: it
         unpacks a matrix to fp32 whenever it uses it."""
@@ -180,12 +165,11 @@ class Footprint:
     def _piece(self, first: int, last: int) -> int:
         return self.manifest.span_bytes(first, last, self.variant)
 
-    def _head(self) -> int:
-        return self.manifest.head_bytes(self.variant)
-
-    def _copying(self, files: int, loaded: int) -> int:
-        """The files, the engine's copy, and what a browser has not collected yet of the pieces
-        that they came in."""
+    def copying(self, files: int, loaded: int, *, one_tensor: bool = False) -> int:
+        """What is there at once while files become `loaded` bytes of an engine: the files, the
+        engine's copy, and what a browser has not collected yet of the pieces that they came in."""
+        if self.engine in _READ_ONCE:  # the engine is handed a copy of each tensor
+            return max(files, loaded) + min(files, _READ_ONCE_GARBAGE) + files * one_tensor
         again = int(loaded * _AGAIN.get(self.engine, 0.0))
         garbage = 0 if self.engine in _COLLECTED else min(2 * files, _GARBAGE)
         return files + garbage + loaded + again
@@ -210,37 +194,6 @@ def native_engines(manifest: Manifest) -> tuple[EngineName, ...]:
     return NATIVE_ENGINES if manifest.bits == 8 else ("onnxruntime",)
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a node of some memory would do with a model."""
-
-    engine: EngineName
-    """Of the blocks."""
-    ends_engine: EngineName | None
-    """Of embedding and head; None: they do not fit, so the node serves blocks and cannot ask."""
-    blocks: int
-    free: int
-    """Bytes left for blocks and sessions by the runtime and by embedding and head."""
-
-
-def plan(
-    manifest: Manifest,
-    engines: Sequence[EngineName],
-    kind: HostKind,
-    memory: int,
-    *,
-    most: int | None = None,
-) -> Plan:
-    """For a node whose memory cap is `memory` bytes; `engines` are those it has, fastest first."""
-    free, spare = memory - RUNTIME_MEMORY[kind], 0
-    ends = ends_engine(manifest, engines, free)
-    if ends is not None:
-        footprint = Footprint(manifest, ends)
-        free, spare = free - footprint.ends(), footprint.ends_spare()
-    engine = best_engine(manifest, engines, free, most, spare)
-    return Plan(engine, ends, Footprint(manifest, engine).room(free, most, spare), max(0, free))
-
-
 def best_engine(
     manifest: Manifest,
     engines: Sequence[EngineName],
@@ -254,14 +207,3 @@ def best_engine(
         return Footprint(manifest, engine).room(free, most, spare) * _WORTH.get(engine, 1.0)
 
     return max(engines, key=worth)  # the first of equals
-
-
-def ends_engine(manifest: Manifest, engines: Sequence[EngineName], free: int) -> EngineName | None:
-    """The first engine on which embedding and head leave half of `free` bytes to blocks, else the
-    one on which they take least; None if they fit on none."""
-    takes = {one: Footprint(manifest, one).ends_total() for one in engines}
-    for engine, size in takes.items():
-        if 2 * size <= free:
-            return engine
-    least = min(takes, key=takes.__getitem__)
-    return least if takes[least] <= free else None

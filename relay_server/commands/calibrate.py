@@ -16,8 +16,9 @@ from pyodide_node.config import ResourceLimits
 from pyodide_node.core import KwaaiNetCore
 from pyodide_node.errors import BudgetExceeded
 from pyodide_node.hosts.native import native_host
-from pyodide_node.model.footprint import native_engines, plan
+from pyodide_node.model.footprint import native_engines
 from pyodide_node.model.manifest import Manifest
+from pyodide_node.model.plan import plan
 from relay_server.commands.node_options import NodeOptions, state_directory
 from relay_server.commands.start import prepare
 from relay_server.lifecycle.places import Places

@@ -19,8 +19,9 @@ from build.shards.source import Bits
 from pyodide_node.budget import MEGABYTE, RUNTIME_MEMORY
 from pyodide_node.errors import ConfigError
 from pyodide_node.hosts.base import EngineName, HostKind
-from pyodide_node.model.footprint import Footprint, Plan, native_engines, plan, wasm_engines
+from pyodide_node.model.footprint import Footprint, native_engines, wasm_engines
 from pyodide_node.model.manifest import Manifest
+from pyodide_node.model.plan import Plan, plan
 from relay_server.library import Library
 from relay_server.settings import default_models
 
@@ -105,8 +106,8 @@ def _memory_table(manifest: Manifest, caps: Sequence[int], nodes: list[NodeKind]
             chosen = _plan(manifest, node, cap * MEGABYTE)
             of, blocks = Footprint(manifest, chosen.engine), chosen.blocks
             asks = "no"
-            if chosen.ends_engine is not None:
-                asks = _megabytes(Footprint(manifest, chosen.ends_engine).ends_total())
+            if chosen.ends is not None:
+                asks = _megabytes(chosen.ends.total) + "*" * chosen.ends.stored
             sizes: tuple[str, ...] = ("–",) * 4
             if blocks:
                 sizes = *_sizes(of, 0, blocks), str(-(-manifest.blocks // blocks))
@@ -114,7 +115,7 @@ def _memory_table(manifest: Manifest, caps: Sequence[int], nodes: list[NodeKind]
                           asks)  # fmt: skip
     table.caption = (
         "In megabytes. nodes: so many like it hold the whole model. asks: what embedding and head"
-        " take."
+        " take; * with rows of the embedding read from storage."
     )
     table.caption_justify = "left"
     return table

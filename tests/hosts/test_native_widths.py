@@ -11,8 +11,9 @@ from build.shards.source import open_source
 from pyodide_node.hosts.base import EngineName
 from pyodide_node.hosts.native import UnsplitModel
 from pyodide_node.hosts.native.engine import NativeEngine
-from pyodide_node.model.footprint import native_engines, plan
+from pyodide_node.model.footprint import native_engines
 from pyodide_node.model.manifest import Manifest
+from pyodide_node.model.plan import plan
 from tests.build.families import golden, write_family
 
 COUNT = 12

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyodide_node.budget import MEGABYTE, RUNTIME_MEMORY
-from pyodide_node.hosts.base import EngineName
-from pyodide_node.model.footprint import SESSION_POSITIONS, Footprint, best_engine, plan
+from pyodide_node.hosts.base import EngineName, HostKind
+from pyodide_node.model.ends import EndsFootprint, choose_ends, least_ends
+from pyodide_node.model.footprint import SESSION_POSITIONS, Footprint, best_engine
 from pyodide_node.model.manifest import (
     Blob,
     CopyStep,
@@ -22,12 +23,13 @@ from pyodide_node.model.manifest import (
     Reference,
     VariantGraphs,
 )
+from pyodide_node.model.plan import plan
 
 TAB: tuple[EngineName, ...] = ("wasm", "wasm-int4")
 
 
-def a_blob(size: int) -> Blob:
-    return Blob(sha256="0" * 64, bytes=size)
+def a_blob(size: int, digit: str = "0") -> Blob:
+    return Blob(sha256=digit * 64, bytes=size)
 
 
 def quarter(step: DequantiseStep) -> CopyStep:
@@ -64,7 +66,7 @@ def a_model(
         block_size=32,
         tokenizer=a_blob(1000),
         rope=a_blob(512 * context),
-        embed=a_blob(ends),
+        embed=a_blob(ends, "1"),
         head=a_blob(ends),
         layers=[a_blob(layer)] * blocks,
         graphs=Graphs(
@@ -128,9 +130,14 @@ def test_pieces_cover_the_span_and_memory_grows_with_it(
 
 def test_while_loading_only_one_piece_lies_in_memory_as_files_too() -> None:
     files = 122_716_160 + a_model().rope.bytes
-    for engine, times in (("webgpu", 3), ("simulated", 1)):
+    for engine in ("webgpu", "simulated"):
         here = Footprint(a_model(), engine)
-        assert here.loading(0, 8) == 8 * here.span(0, 1) + times * files
+        assert here.loading(0, 8) == 8 * here.span(0, 1) + files
+
+
+def test_files_that_are_expanded_lie_beside_what_they_become() -> None:
+    here, files = Footprint(a_model(), "wasm"), 122_716_160 + a_model().rope.bytes
+    assert here.loading(0, 1) > 2 * here.span(0, 1) + files
 
 
 def test_room_is_kept_for_a_session_and_not_for_a_context_of_any_length() -> None:
@@ -149,7 +156,7 @@ def test_unpacking_counts_where_it_happens() -> None:
 
 @pytest.mark.parametrize(
     ("engine", "blocks", "tabs"),
-    [("webgpu-fp16", 11, 3), ("webgpu", 10, 4), ("wasm-int4", 8, 4), ("wasm-int8", 5, 7)],
+    [("webgpu-fp16", 12, 3), ("webgpu", 10, 4), ("wasm-int4", 8, 4), ("wasm-int8", 5, 7)],
 )
 def test_tabs_of_two_gigabytes_hold_a_model_of_7b(
     engine: EngineName, blocks: int, tabs: int
@@ -159,7 +166,8 @@ def test_tabs_of_two_gigabytes_hold_a_model_of_7b(
     chosen, here = plan(model, [engine], "tab", memory), Footprint(model, engine)
     assert chosen.blocks == blocks
     assert -(-model.blocks // blocks) == tabs
-    taken = RUNTIME_MEMORY["tab"] + here.ends_total()
+    assert chosen.ends is not None
+    taken = RUNTIME_MEMORY["tab"] + chosen.ends.total
     assert taken + here.serving(blocks) <= memory < taken + here.serving(blocks + 1)
 
 
@@ -173,4 +181,37 @@ def test_a_tab_takes_the_form_that_serves_most() -> None:
 @pytest.mark.parametrize(("memory", "ends"), [(16384, "wasm"), (2048, "wasm-int4"), (700, None)])
 def test_the_head_is_expanded_only_where_it_fits(memory: int, ends: str | None) -> None:
     """Of 128k tokens in fp32 it takes 2 GB."""
-    assert plan(a_model(), TAB, "tab", memory * MEGABYTE).ends_engine == ends
+    chosen = plan(a_model(), TAB, "tab", memory * MEGABYTE).ends
+    assert (chosen and chosen.engine) == ends
+
+
+@pytest.mark.parametrize(
+    ("kind", "engine", "blocks"),
+    [
+        ("tab", "webgpu-fp16", 2),
+        ("tab", "webgpu", 1),
+        ("tab", "wasm-int4", 0),
+        ("native", "onnxruntime", 2),
+    ],
+)
+def test_an_asker_of_one_gigabyte_takes_a_vocabulary_of_128k(
+    kind: HostKind, engine: EngineName, blocks: int
+) -> None:
+    chosen = plan(a_model(), [engine], kind, 1024 * MEGABYTE)
+    assert chosen.ends == EndsFootprint(a_model(), engine, stored=True)
+    assert chosen.blocks == blocks
+
+
+def test_the_embedding_stays_in_memory_where_there_is_room() -> None:
+    chosen = choose_ends(a_model(), ["webgpu"], 3_000 * MEGABYTE)
+    assert chosen == EndsFootprint(a_model(), "webgpu", stored=False)
+
+
+def test_rows_are_read_only_where_there_is_storage_and_a_table_to_read() -> None:
+    model, free = a_model(), 744 * MEGABYTE
+    odd = msgspec.structs.replace(model, embed=a_blob(model.embed.bytes + 64, "1"))
+    assert choose_ends(model, ["webgpu"], free, storage=False) is None
+    assert choose_ends(odd, ["webgpu"], free) is None
+    least = least_ends(model, ["webgpu"])
+    assert choose_ends(model, ["webgpu"], least) is not None
+    assert choose_ends(model, ["webgpu"], least - 1) is None

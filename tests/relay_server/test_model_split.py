@@ -10,8 +10,9 @@ import pytest
 from build.shards.plan import plan_checkpoint
 from pyodide_node.budget import MEGABYTE, RUNTIME_MEMORY
 from pyodide_node.errors import ConfigError
-from pyodide_node.model.footprint import Footprint, plan
+from pyodide_node.model.footprint import Footprint
 from pyodide_node.model.manifest import Manifest
+from pyodide_node.model.plan import plan
 from relay_server.commands.model_add import add
 from relay_server.commands.model_split import split
 from tests.build.families import write_family
@@ -68,9 +69,8 @@ def test_a_cap_holds_what_a_node_of_that_cap_takes(
         assert row[7] == str(-(-32 // chosen.blocks))
         of = Footprint(manifest, name)  # type: ignore[arg-type]
         assert of.loading(0, chosen.blocks) <= chosen.free
-        assert chosen.ends_engine is not None
-        spare = Footprint(manifest, chosen.ends_engine).ends_spare()
-        assert of.serving(chosen.blocks + 1, spare) > chosen.free
+        assert chosen.ends is not None
+        assert of.serving(chosen.blocks + 1, chosen.ends.spare) > chosen.free
 
 
 def test_a_tab_without_a_gpu_takes_the_form_that_does_most(llama: Path, capsys: Output) -> None:

@@ -12,8 +12,9 @@ from playwright.sync_api import Page
 
 from pyodide_node.budget import MEGABYTE
 from pyodide_node.hosts.base import EngineName
-from pyodide_node.model.footprint import Footprint, plan
+from pyodide_node.model.footprint import Footprint
 from pyodide_node.model.manifest import Manifest
+from pyodide_node.model.plan import plan
 from tests.runtime.conftest import InTab
 from tests.runtime.server import Site
 from tests.wide_model import LLAMA_8B, make_wide_model

@@ -9,9 +9,11 @@ from typing import Any
 from pyodide.ffi import to_js
 
 from pyodide_node.errors import EngineError
-from pyodide_node.hosts.base import Buffer, Candidates
+from pyodide_node.hosts.base import Buffer, Candidates, PieceReader
 from pyodide_node.hosts.bounds import check_ids, check_sampling
+from pyodide_node.hosts.rows import Rows
 from pyodide_node.model.manifest import Manifest
+from pyodide_node.model.table import Table
 
 from .errors import awaited, translated
 
@@ -22,6 +24,7 @@ class BrowserEnds:
     """See `base.Ends`."""
 
     def __init__(self, js: Any, manifest: Manifest, tokenizer: Any, embed: Any, head: Any) -> None:
+        """`embed` is a session, or Rows."""
         self._js = js
         self._manifest = manifest
         self._tokenizer = tokenizer
@@ -45,8 +48,24 @@ class BrowserEnds:
         with translated(EngineError):
             return str(self._tokenizer.decode(to_js(list(ids))))
 
+    @staticmethod
+    def rows(bridge: Any, table: Table, piece: PieceReader) -> Rows:
+        def widen(weights: Buffer, scales: Buffer, table: Table) -> bytes:
+            made: bytes = bridge.rows(weights, scales, table.bits).to_bytes()
+            return made
+
+        return Rows(table, piece, widen)
+
+    async def prepare(self, ids: Sequence[int]) -> None:
+        check_ids(ids, self._manifest.vocab_size)
+        if isinstance(self._open(self._embed), Rows):
+            await self._embed.prepare(ids)
+
     async def embed(self, ids: Sequence[int]) -> bytes:
         check_ids(ids, self._manifest.vocab_size)
+        if isinstance(self._open(self._embed), Rows):
+            looked_up: bytes = await self._embed.of(ids)
+            return looked_up
         step = self._js.embed(self._open(self._embed), array("q", ids))
         hidden: bytes = (await awaited(step, EngineError)).to_bytes()
         return hidden
@@ -68,7 +87,7 @@ class BrowserEnds:
         embed, head = self._embed, self._head
         self._embed = self._head = None
         for session in (embed, head):
-            if session is not None:
+            if session is not None and not isinstance(session, Rows):
                 await awaited(self._js.release(session), EngineError)
 
     @staticmethod

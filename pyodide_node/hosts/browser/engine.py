@@ -9,7 +9,8 @@ from pyodide.ffi import to_js
 
 from pyodide_node.config import EnginePreference
 from pyodide_node.errors import ConfigError, EngineError
-from pyodide_node.hosts.base import BlobReader, EngineName
+from pyodide_node.hosts.base import BlobReader, EngineName, PieceReader
+from pyodide_node.hosts.rows import require_table
 from pyodide_node.hosts.sessions import Sessions
 from pyodide_node.model.footprint import VARIANTS, Footprint, wasm_engines
 from pyodide_node.model.manifest import Blob, Manifest
@@ -32,7 +33,7 @@ def choose_engine(preference: EnginePreference, gpu: str) -> EnginePreference:
 
 
 class BrowserEngine:
-    """See `base.Engine`. `blob` may return ArrayBuffers, which loading takes, or bytes."""
+    """See `base.Engine`. `blob` may return what the store joins, which loading takes, or bytes."""
 
     def __init__(self, bridge: Any, chosen: EnginePreference) -> None:
         self.name: EngineName = "wasm" if chosen == "auto" else chosen
@@ -72,7 +73,11 @@ class BrowserEngine:
         return BrowserSpan(self._js, manifest, sessions, (first, last), half=half)
 
     async def load_ends(
-        self, manifest: Manifest, blob: BlobReader, name: EngineName | None = None
+        self,
+        manifest: Manifest,
+        blob: BlobReader,
+        name: EngineName | None = None,
+        rows: PieceReader | None = None,
     ) -> BrowserEnds:
         name = name or self.name
         with_tokenizer = await blob(manifest.tokenizer.sha256, manifest.tokenizer.bytes)
@@ -80,6 +85,9 @@ class BrowserEngine:
         # The head first: it is the larger, and so is what it needs while it loads.
         head_graph = manifest.graph(VARIANTS[name], "head")
         head = await self._load(head_graph, {"head.bin": manifest.head}, name, manifest, 0, blob)
+        if rows is not None:
+            by_row = BrowserEnds.rows(self._bridge, require_table(manifest), rows)
+            return BrowserEnds(self._js, manifest, tokenizer, by_row, head)
         embed_graph = manifest.graph(VARIANTS[name], "embed")
         files = {"embed.bin": manifest.embed}
         embed = await self._load(embed_graph, files, name, manifest, 0, blob)

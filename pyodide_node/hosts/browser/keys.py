@@ -35,8 +35,9 @@ class BrowserKeys:
     async def agreement(self) -> Agreement:
         return _Agreement(await awaited(self._js.agreement(), LocalError))
 
-    async def unlock(self, key: bytes, file: int, blob: Any) -> Any:
-        return await awaited(self._js.unlock(key, file, to_js(blob)), SealError)
+    async def unlock(self, key: bytes, file: int, blob: Any, first: int = 0) -> Any:
+        opened = await awaited(self._js.unlock(key, file, to_js(blob), first), SealError)
+        return _bytes(opened.whole()) if isinstance(blob, bytes) else opened
 
     def random(self, count: int) -> bytes:
         return _bytes(self._js.random(count))

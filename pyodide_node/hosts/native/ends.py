@@ -9,9 +9,10 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from pyodide_node.errors import EngineError
-from pyodide_node.hosts.base import BlobReader, Buffer, Candidates
+from pyodide_node.hosts.base import BlobReader, Buffer, Candidates, PieceReader
 from pyodide_node.hosts.bounds import check_ids, check_sampling
-from pyodide_node.hosts.expansion import expand
+from pyodide_node.hosts.expansion import expand, widened_rows
+from pyodide_node.hosts.rows import Rows, require_table
 from pyodide_node.hosts.steps import floats
 from pyodide_node.model.manifest import ExpandStep, Manifest, Variant
 
@@ -21,7 +22,11 @@ __all__ = ["NativeEnds", "load_ends"]
 
 
 async def load_ends(
-    runtime: Runtime, manifest: Manifest, variant: Variant, blob: BlobReader
+    runtime: Runtime,
+    manifest: Manifest,
+    variant: Variant,
+    blob: BlobReader,
+    rows: PieceReader | None = None,
 ) -> NativeEnds:
     async def session(kind: Literal["embed", "head"], steps: list[ExpandStep] | None) -> Any:
         weights, graph = getattr(manifest, kind), manifest.graph(variant, kind)
@@ -37,8 +42,13 @@ async def load_ends(
     except Exception as error:  # the library raises Exception itself
         raise EngineError(f"the model's tokenizer does not load: {error}") from error
     expansion = manifest.graphs.variants[variant].expand
-    embed = await session("embed", None)
+    # The head first: it is the larger, and so is what it needs while it loads.
     head = await session("head", expansion.head if expansion else None)
+    embed: Any = None
+    if rows is not None:
+        embed = Rows(require_table(manifest), rows, widened_rows)
+    else:
+        embed = await session("embed", None)
     return NativeEnds(runtime, manifest, tokenizer, embed, head)
 
 
@@ -48,6 +58,7 @@ class NativeEnds:
     def __init__(
         self, runtime: Runtime, manifest: Manifest, tokenizer: Tokenizer, embed: Any, head: Any
     ) -> None:
+        """`embed` is a session, or Rows."""
         self._runtime = runtime
         self._manifest = manifest
         self._tokenizer = tokenizer
@@ -65,8 +76,15 @@ class NativeEnds:
     def decode(self, ids: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
 
+    async def prepare(self, ids: Sequence[int]) -> None:
+        check_ids(ids, self._manifest.vocab_size)
+        if isinstance(self._open(self._embed), Rows):
+            await self._embed.prepare(ids)
+
     async def embed(self, ids: Sequence[int]) -> bytes:
         check_ids(ids, self._manifest.vocab_size)
+        if isinstance(self._open(self._embed), Rows):
+            return bytes(await self._embed.of(ids))
         feeds = {"input_ids": np.array([ids], np.int64)}
         (hidden,) = await self._runtime.call(lambda: self._open(self._embed).run(None, feeds))
         return bytes(hidden.astype("<f4", copy=False).tobytes())

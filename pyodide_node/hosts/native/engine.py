@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pyodide_node.errors import EngineError
-from pyodide_node.hosts.base import BlobReader, EngineName
+from pyodide_node.hosts.base import BlobReader, EngineName, PieceReader
 from pyodide_node.model.footprint import VARIANTS, Footprint, native_engines
 from pyodide_node.model.manifest import Manifest
 
@@ -37,10 +37,14 @@ class NativeEngine:
         return await load_span(self._runtime, manifest, footprint.variant, pieces, blob)
 
     async def load_ends(
-        self, manifest: Manifest, blob: BlobReader, name: EngineName | None = None
+        self,
+        manifest: Manifest,
+        blob: BlobReader,
+        name: EngineName | None = None,
+        rows: PieceReader | None = None,
     ) -> NativeEnds:
         variant = VARIANTS[name or self.name]
-        return await load_ends(self._runtime, manifest, variant, blob)
+        return await load_ends(self._runtime, manifest, variant, blob, rows)
 
     def close(self) -> None:
         """End the engine's thread after what it is doing now."""

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from pyodide_node.errors import EngineError
-from pyodide_node.hosts.base import BlobReader, Buffer, Cache, Candidates, EngineName
+from pyodide_node.hosts.base import BlobReader, Buffer, Cache, Candidates, EngineName, PieceReader
 from pyodide_node.hosts.bounds import check_cache, check_ids, check_sampling, check_step
+from pyodide_node.hosts.expansion import widened_rows
+from pyodide_node.hosts.rows import Rows, require_table
 from pyodide_node.hosts.steps import Floats, floats
 from pyodide_node.model.manifest import Blob, Manifest
 
@@ -75,7 +77,11 @@ class SimulatedEngine:
         return SimulatedSpan(self, manifest, first, blocks)
 
     async def load_ends(
-        self, manifest: Manifest, blob: BlobReader, name: EngineName | None = None
+        self,
+        manifest: Manifest,
+        blob: BlobReader,
+        name: EngineName | None = None,
+        rows: PieceReader | None = None,
     ) -> SimulatedEnds:
         self._check()
         for file in (
@@ -85,7 +91,11 @@ class SimulatedEngine:
         ):
             await _read(blob, file)
         shape = (manifest.vocab_size, manifest.hidden_size)
-        embed = np.frombuffer(await _read(blob, manifest.embed), "<f4").reshape(shape)
+        embed: Floats | Rows
+        if rows is not None:
+            embed = Rows(require_table(manifest), rows, widened_rows)
+        else:
+            embed = np.frombuffer(await _read(blob, manifest.embed), "<f4").reshape(shape)
         head = np.frombuffer(await _read(blob, manifest.head), "<f4").reshape(shape)
         return SimulatedEnds(self, manifest, embed, head)
 
@@ -179,7 +189,7 @@ class SimulatedEnds:
     special_tokens: Sequence[str] = (BOS_TEXT, EOS_TEXT)
 
     def __init__(
-        self, engine: SimulatedEngine, manifest: Manifest, embed: Floats, head: Floats
+        self, engine: SimulatedEngine, manifest: Manifest, embed: Floats | Rows, head: Floats
     ) -> None:
         self._engine = engine
         self._manifest = manifest
@@ -195,9 +205,16 @@ class SimulatedEnds:
     def decode(self, ids: Sequence[int]) -> str:
         return bytes(one for one in ids if one < 256).decode(errors="replace")
 
+    async def prepare(self, ids: Sequence[int]) -> None:
+        check_ids(ids, self._manifest.vocab_size)
+        if isinstance(self._embed, Rows):
+            await self._embed.prepare(ids)
+
     async def embed(self, ids: Sequence[int]) -> bytes:
         check_ids(ids, self._manifest.vocab_size)
         await self._work(0)
+        if isinstance(self._embed, Rows):
+            return await self._embed.of(ids)
         return self._embed[list(ids)].astype("<f4").tobytes()
 
     async def head(self, hidden: Buffer, temperature: float, k: int) -> Candidates:
