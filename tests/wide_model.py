@@ -8,11 +8,13 @@ for each block.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from build.shards.graphs import GraphMaker, Precision
@@ -22,6 +24,8 @@ from build.shards.quantise import BLOCK
 from build.shards.reference import WholeModel
 from build.shards.rope import rotary_tables
 from build.shards.source import Shape
+from pyodide_node.hosts.expansion import dequantised
+from pyodide_node.hosts.native.runtime import open_session
 from pyodide_node.model.manifest import (
     Blob,
     ExpandStep,
@@ -34,7 +38,7 @@ from pyodide_node.model.manifest import (
 )
 from pyodide_node.model.pieces import describe
 
-__all__ = ["LLAMA_8B", "make_wide_model"]
+__all__ = ["LLAMA_8B", "LLAMA_8B_ENDS", "embedded_rows", "make_wide_model", "native_head"]
 
 LLAMA_8B = Shape(
     blocks=1,
@@ -49,6 +53,9 @@ LLAMA_8B = Shape(
     rope_theta=500000.0,
 )
 """Of Llama 3.1 8B, but for a small vocabulary and context."""
+
+LLAMA_8B_ENDS = replace(LLAMA_8B, vocab_size=128256, intermediate_size=256, heads=2, kv_heads=1)
+"""Embedding and head of Llama 3.1 8B, about a small block."""
 
 PROMPT = [1, 5, 9, 13]
 
@@ -133,6 +140,31 @@ def make_wide_model(
     data = encode_manifest(manifest)
     (folder / "manifest.json").write_bytes(data)
     return manifest
+
+
+def embedded_rows(folder: Path, manifest: Manifest, ids: list[int]) -> NDArray[np.float32]:
+    """The rows of a table that starts its file, dequantised."""
+    file, (rows, k) = (
+        folder / "blobs" / manifest.embed.sha256,
+        (manifest.vocab_size, manifest.hidden_size),
+    )
+    packed = np.memmap(file, np.uint8, "r", 0, (rows, k // 32, 16))
+    scales = np.memmap(file, "<f2", "r", rows * k // 2, (rows, k // 32))
+    return dequantised(packed[ids], scales[ids])
+
+
+def native_head(
+    folder: Path, manifest: Manifest, hidden: NDArray[np.float32]
+) -> tuple[list[int], list[float], float]:
+    """The head's four best, their values, and the logarithm of the sum."""
+    graph, file = (
+        (folder / "blobs" / blob.sha256).read_bytes()
+        for blob in (manifest.graph("gpu-fp32", "head"), manifest.head)
+    )
+    feeds = {"hidden_in": hidden[None], "temperature": np.ones(1, "f4"), "k": np.array([4])}
+    names = ["top_indices", "top_values", "logsumexp"]
+    best, values, total = open_session(graph, {"head.bin": file}, 1).run(names, feeds)
+    return best[0].tolist(), values[0].tolist(), float(total[0])
 
 
 def _layer(shape: Shape) -> list[Part]:

@@ -3,6 +3,8 @@
  * so: nothing here ever throws, because the node runs without storage too.
  */
 
+import { intoBuffers } from './download';
+
 /** Some browsers neither allow nor refuse, but never answer. */
 const OPEN_MS = 5000;
 
@@ -21,10 +23,14 @@ export class Box {
   }
 
   /** The first `size` bytes, read into `room`, which is gone afterwards; null when there are less. */
-  async into(room: ArrayBuffer, key: string, size: number): Promise<Uint8Array<ArrayBuffer> | null> {
+  async into(
+    room: ArrayBuffer,
+    key: string,
+    size: number,
+  ): Promise<Uint8Array<ArrayBuffer> | null> {
     try {
       const response = await (await this.open())?.match(address(key));
-      return response?.body ? await filled(room, response.body, size) : null;
+      return response ? await filled(room, response, size) : null;
     } catch {
       return null;
     }
@@ -35,7 +41,7 @@ export class Box {
     try {
       const cache = await this.open();
       if (!cache) return false;
-      await cache.put(address(key), new Response(bytes));
+      await cache.put(address(key), new Response(streamed(bytes)));
       return true;
     } catch {
       return false;
@@ -88,12 +94,29 @@ function address(key: string): string {
   return new URL(PREFIX + key, location.origin).href;
 }
 
+/** A response made of bytes has a copy of them, until it is collected; what is read has none. */
+function streamed(bytes: BufferSource): ReadableStream<Uint8Array> {
+  const view = ArrayBuffer.isView(bytes)
+    ? new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+    : new Uint8Array(bytes);
+  return new ReadableStream({
+    start(controller) {
+      if (view.byteLength) controller.enqueue(view);
+      controller.close();
+    },
+  });
+}
+
 async function filled(
   room: ArrayBuffer,
-  body: ReadableStream<Uint8Array<ArrayBuffer>>,
+  response: Response,
   size: number,
 ): Promise<Uint8Array<ArrayBuffer> | null> {
-  const reader = body.getReader({ mode: 'byob' });
+  const reader = response.body && intoBuffers(response.body);
+  if (!reader) {
+    const whole = await response.arrayBuffer();
+    return whole.byteLength < size ? null : new Uint8Array(whole, 0, size);
+  }
   let buffer = room;
   for (let at = 0; at < size; ) {
     const { value, done } = await reader.read(new Uint8Array(buffer, at, size - at));

@@ -6,8 +6,8 @@
 import type { PythonBytes } from './buffers';
 import { detectGpu, Engine } from './engine';
 import { type ErrorName, NodeError } from './errors';
-import { Keys } from './keys';
 import { type FileBytes, fileOf } from './file';
+import { Keys } from './keys';
 import type { LinkEvents, PeerLink, Peers } from './peers';
 import { rows } from './rows';
 import type { RuntimeFiles } from './runtime_files';

@@ -130,12 +130,7 @@ export class Keys {
   }
 
   /** A file of a private model, or its pieces from `first` on: they are sealed one by one. */
-  async unlock(
-    key: PythonBytes,
-    file: number,
-    blob: FileBytes,
-    first: number,
-  ): Promise<PieceFile> {
+  async unlock(key: PythonBytes, file: number, blob: FileBytes, first: number): Promise<PieceFile> {
     return unlock(bytesOf(key), file, fileOf(blob), first);
   }
 

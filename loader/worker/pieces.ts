@@ -3,17 +3,21 @@
 /** sha256 in hex, and bytes. */
 export type Piece = [hash: string, size: number];
 
-/** The pieces that lie one behind the other in `chunks`, from byte `skip` on; fewer if it ends. */
+/**
+ * The pieces that lie one behind the other in `chunks`, from byte `skip` on; fewer if it ends. Each
+ * is put at the start of what `room` gives for it.
+ */
 export async function* cut(
   chunks: AsyncIterable<Uint8Array>,
   skip: number,
   pieces: Piece[],
+  room: (size: number) => ArrayBuffer,
 ): AsyncGenerator<[string, Uint8Array<ArrayBuffer>]> {
   const waiting = pieces.values();
   let next = waiting.next();
   if (next.done) return;
   let [hash, size] = next.value;
-  let piece = new Uint8Array(size);
+  let piece = new Uint8Array(room(size), 0, size);
   let at = 0;
   let ahead = skip;
   for await (const chunk of chunks) {
@@ -29,7 +33,7 @@ export async function* cut(
       next = waiting.next();
       if (next.done) return;
       [hash, size] = next.value;
-      piece = new Uint8Array(size);
+      piece = new Uint8Array(room(size), 0, size);
       at = 0;
     }
   }

@@ -11,6 +11,7 @@ import { NodeError } from './errors';
 import { PieceFile } from './file';
 import { sha256 } from './hash';
 import { cut, type Piece, total } from './pieces';
+import { Rooms } from './rooms';
 
 /** Pieces that may wait to be checked and written. */
 const WRITING = 4;
@@ -30,6 +31,7 @@ export class Store {
   /** URLs that gave something wrong. */
   private readonly suspects = new Set<string>();
   private readonly values = new Map<string, Uint8Array<ArrayBuffer>>();
+  private readonly rooms = new Rooms();
   private clock = 0;
 
   private constructor(readonly persistent: boolean) {}
@@ -77,7 +79,7 @@ export class Store {
         // when a connection breaks is lost.
         const writing: Promise<void>[] = [];
         try {
-          for await (const [hash, bytes] of cut(answer.chunks, skip, wanted)) {
+          for await (const [hash, bytes] of cut(answer.chunks, skip, wanted, this.rooms.take)) {
             const written = this.accept(url, hash, bytes, keep).then((kept) => {
               if (this.pulls.has(id)) got(hash, kept);
             });
@@ -105,26 +107,23 @@ export class Store {
     return this.accept('what a peer sent', hash, bytesOf(piece), keep);
   }
 
-  /** Null when absent or damaged. */
+  /** A copy of a piece, to be given back; null when absent or damaged. */
   async read(hash: string, size: number): Promise<ArrayBuffer | null> {
-    const loose = this.loose.get(hash);
-    if (loose) return loose;
-    return (await this.kept(hash, size, new ArrayBuffer(size)))?.buffer ?? null;
+    return this.loose.get(hash)?.slice(0) ?? this.kept(hash, size);
+  }
+
+  giveBack(piece: ArrayBuffer): void {
+    piece.transfer?.(0); // not left to wait for a collection
   }
 
   /** The file of these pieces (JSON of Piece[]); null when one is absent or damaged. */
   async join(list: string): Promise<PieceFile | null> {
     const pieces = JSON.parse(list) as Piece[];
     const file: ArrayBuffer[] = [];
-    // Memory that the browser's own interfaces have seen stays theirs until a collection. They
-    // see one buffer, and the file consists of copies, which go when they are given back.
-    let room = new ArrayBuffer(Math.max(...pieces.map(([, size]) => size)));
     for (const [hash, size] of pieces) {
-      const loose = this.loose.get(hash);
-      const bytes = loose ? new Uint8Array(loose) : await this.kept(hash, size, room);
-      if (!bytes) return null;
-      file.push(bytes.slice().buffer);
-      if (!loose) room = bytes.buffer;
+      const piece = await this.read(hash, size);
+      if (!piece) return null;
+      file.push(piece);
     }
     for (const [hash] of pieces) this.loose.delete(hash);
     return new PieceFile(file);
@@ -171,27 +170,24 @@ export class Store {
     }
     if (keep && this.persistent && (await this.box.put(hash, bytes))) {
       this.touch(hash, bytes.byteLength);
-      bytes.buffer.transfer?.(0); // not left to wait for a collection
+      this.rooms.leave(bytes.buffer);
       return true;
     }
-    this.loose.set(hash, bytes.buffer);
+    this.loose.set(hash, bytes.slice().buffer);
+    this.rooms.leave(bytes.buffer);
     return false;
   }
 
-  /** A kept piece, read into `room`; null when absent or damaged, and then it is dropped. */
-  private async kept(
-    hash: string,
-    size: number,
-    room: ArrayBuffer,
-  ): Promise<Uint8Array<ArrayBuffer> | null> {
+  /** A copy of a kept piece; null when absent or damaged, and then it is dropped. */
+  private async kept(hash: string, size: number): Promise<ArrayBuffer | null> {
     if (!this.held.has(hash)) return null;
-    const bytes = await this.box.into(room, hash, size);
-    if (bytes && (await sha256(bytes)) === hash) {
-      this.touch(hash, size);
-      return bytes;
-    }
-    await this.drop(hash);
-    return null;
+    const bytes = await this.box.into(this.rooms.take(size), hash, size);
+    const right = bytes && (await sha256(bytes)) === hash;
+    const copy = right ? bytes.slice().buffer : null;
+    if (bytes) this.rooms.leave(bytes.buffer);
+    if (right) this.touch(hash, size);
+    else await this.drop(hash);
+    return copy;
   }
 
   /** What is kept here need not lie in the browser's cache too; what was damaged may be there. */

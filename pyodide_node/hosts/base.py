@@ -241,8 +241,8 @@ class Store(Protocol):
 
     async def join(self, pieces: Pieces) -> Any | None:
         """The file of these pieces, each checked again; None when one is absent or damaged (and
-        dropped). Loose ones are dropped then. The value is opaque: bytes on CPython, an
-        ArrayBuffer in a tab, so that weights never enter Python's memory there. Only the host's
+        dropped). Loose ones are dropped then. The value is opaque: bytes on CPython, a
+        PieceFile in a tab, so that weights never enter Python's memory there. Only the host's
         own engine reads it."""
 
     async def drop(self, sha256: str) -> None: ...

@@ -55,7 +55,7 @@ that because it is not exact. A position in one block of Llama 8B's width takes 
 _AGAIN: Final[dict[EngineName, float]] = {
     "wasm": 1.0,
     "wasm-int8": 0.5,
-    "onnxruntime": 0.7,
+    "onnxruntime": 0.25,
     "onnxruntime-fp32": 1.0,
 }
 """While it loads, ONNX Runtime lays weights out anew for its kernels: so much of them lies in

@@ -191,7 +191,7 @@ def test_the_head_is_expanded_only_where_it_fits(memory: int, ends: str | None) 
         ("tab", "webgpu-fp16", 2),
         ("tab", "webgpu", 1),
         ("tab", "wasm-int4", 0),
-        ("native", "onnxruntime", 2),
+        ("native", "onnxruntime", 1),
     ],
 )
 def test_an_asker_of_one_gigabyte_takes_a_vocabulary_of_128k(

@@ -42,15 +42,29 @@ class Site:
     def other_origin(self) -> str:
         return f"http://localhost:{self.port}"
 
-    def content(self, path: str) -> bytes | None:
+    def content(self, path: str, part: tuple[int, int] | None = None) -> bytes | None:
+        """What lies there, or bytes [first, last) of it."""
+        first, last = part or (0, None)
         if path in self.instead:
-            return self.instead[path]
+            return self.instead[path][first:last]
         if path == "/blank":
-            return PAGE
+            return PAGE[first:last]
+        file = self._file(path)
+        if not file.is_file():
+            return None
+        with file.open("rb") as content:
+            content.seek(first)
+            return content.read(-1 if last is None else last - first)
+
+    def size(self, path: str) -> int:
+        if path in self.instead:
+            return len(self.instead[path])
+        return self._file(path).stat().st_size
+
+    def _file(self, path: str) -> Path:
         head, _, rest = path.lstrip("/").partition("/")
         folder, name = (self.folders[head], rest) if head in self.folders else (None, path[1:])
-        file = (folder or self.folders[""]) / name
-        return file.read_bytes() if file.is_file() else None
+        return (folder or self.folders[""]) / name
 
 
 def serve(site: Site) -> ThreadingHTTPServer:
@@ -60,14 +74,14 @@ def serve(site: Site) -> ThreadingHTTPServer:
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]
             site.requests.append(path)
-            content = site.content(path)
             cut = site.cut.pop(path, None)
             asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
-            if content is not None and asked and path not in site.rangeless:
-                first, last = int(asked[1]), int(asked[2])
+            by_range = asked and path not in site.rangeless
+            first, last = (int(asked[1]), int(asked[2])) if asked and by_range else (0, 0)
+            content = site.content(path, (first, last + 1) if by_range else None)
+            if content is not None and by_range:
                 self.send_response(206)
-                self.send_header("Content-Range", f"bytes {first}-{last}/{len(content)}")
-                content = content[first : last + 1]
+                self.send_header("Content-Range", f"bytes {first}-{last}/{site.size(path)}")
                 cut = None if cut is None else cut - first
             else:
                 self.send_response(404 if content is None else 200)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import base64
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from pyodide_node.hosts.expansion import widened_rows
 from pyodide_node.hosts.native.engine import NativeEngine
 from pyodide_node.model.manifest import Manifest, decode_manifest
+from pyodide_node.model.table import Table
 from tests.runtime.conftest import InTab
 from tests.runtime.server import Site
 
@@ -115,3 +118,18 @@ def native(steps: Any, manifest: Manifest, model: Path) -> list[bytes]:
     # Playwright's own loop runs in this thread.
     with ThreadPoolExecutor(1) as other:
         return other.submit(asyncio.run, run()).result()
+
+
+@pytest.mark.parametrize("bits", [4, 8, 16, 32])
+def test_rows_are_the_same_numbers_as_natively(bits: int, in_tab: InTab) -> None:
+    random, columns, rows = np.random.default_rng(bits), 96, 50
+    weights = random.bytes(rows * columns * bits // 8)
+    if bits > 8:
+        kind = "<f4" if bits == 32 else "<f2"
+        weights = random.normal(size=(rows, columns)).astype(kind).tobytes()
+    every_half = np.arange(rows * columns // 32, dtype="<u2") * 200  # none of them infinite
+    scales = every_half.tobytes() if bits <= 8 else b""
+    table = Table(rows, columns, bits, 0, len(weights) if scales else None, 1000)
+    file = base64.b64encode(weights + scales).decode()
+    (found,) = in_tab("rows.py", tables=[{**asdict(table), "file": file}])
+    assert base64.b64decode(found) == widened_rows(weights, scales, table)

@@ -17,7 +17,7 @@ __all__ = ["BrowserStore"]
 
 
 class BrowserStore:
-    """See `base.Store`. What `join` returns is a JavaScript ArrayBuffer."""
+    """See `base.Store`. What `join` returns is a JavaScript PieceFile (loader/worker/file.ts)."""
 
     def __init__(self, js: Any) -> None:
         self._js = js
@@ -55,7 +55,11 @@ class BrowserStore:
 
     async def read(self, sha256: str, size: int) -> bytes | None:
         piece = await awaited(self._js.read(sha256, size), StoreError, sha256=sha256)
-        return None if piece is None else piece.to_bytes()
+        if piece is None:
+            return None
+        content: bytes = piece.to_bytes()
+        self._js.giveBack(piece)
+        return content
 
     async def join(self, pieces: Pieces) -> Any | None:
         return await awaited(self._js.join(json.dumps(list(pieces))), StoreError)

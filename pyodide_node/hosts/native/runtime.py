@@ -20,6 +20,11 @@ __all__ = ["Runtime", "open_session"]
 
 T = TypeVar("T")
 
+_MMAP_THRESHOLD = -3
+"""M_MMAP_THRESHOLD of malloc.h."""
+_LARGE = 4 << 20
+"""Bytes from which on a block is mapped by itself: weights are, what a step needs is mostly not."""
+
 
 def open_session(graph: bytes, files: Mapping[str, bytes], threads: int) -> Any:
     """An InferenceSession on the CPU; `files` are its external data, by name.
@@ -39,18 +44,20 @@ def open_session(graph: bytes, files: Mapping[str, bytes], threads: int) -> Any:
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
-def _give_back() -> None:
-    """Have glibc return what loading has freed: it keeps as much as half of the weights besides."""
+def _mallopt() -> None:
+    """Have glibc give large blocks back as soon as they are freed. By itself it begins to keep them
+    once some were, and a session would hold half of its weights a second time."""
     if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
+        set_option = getattr(ctypes.CDLL(None), "mallopt", None)
+        if set_option is not None:
+            set_option(_MMAP_THRESHOLD, _LARGE)
 
 
 class Runtime:
     """`threads` work within one operation."""
 
     def __init__(self, threads: int) -> None:
+        _mallopt()
         self.threads = threads
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="kwaainet-engine")
 
@@ -65,7 +72,7 @@ class Runtime:
 
     async def session(self, graph: bytes, files: Mapping[str, bytes]) -> Any:
         session = await self.call(lambda: open_session(graph, files, self.threads))
-        await self.call(_give_back)
+        await self.call(lambda: None)  # the thread holds on to a call's files until its next one
         return session
 
     def close(self) -> None:
