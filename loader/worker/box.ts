@@ -3,8 +3,6 @@
  * so: nothing here ever throws, because the node runs without storage too.
  */
 
-import { intoBuffers } from './download';
-
 /** Some browsers neither allow nor refuse, but never answer. */
 const OPEN_MS = 5000;
 
@@ -41,7 +39,7 @@ export class Box {
     try {
       const cache = await this.open();
       if (!cache) return false;
-      await cache.put(address(key), new Response(streamed(bytes)));
+      await cache.put(address(key), new Response(bytes));
       return true;
     } catch {
       return false;
@@ -94,25 +92,12 @@ function address(key: string): string {
   return new URL(PREFIX + key, location.origin).href;
 }
 
-/** A response made of bytes has a copy of them, until it is collected; what is read has none. */
-function streamed(bytes: BufferSource): ReadableStream<Uint8Array> {
-  const view = ArrayBuffer.isView(bytes)
-    ? new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-    : new Uint8Array(bytes);
-  return new ReadableStream({
-    start(controller) {
-      if (view.byteLength) controller.enqueue(view);
-      controller.close();
-    },
-  });
-}
-
 async function filled(
   room: ArrayBuffer,
   response: Response,
   size: number,
 ): Promise<Uint8Array<ArrayBuffer> | null> {
-  const reader = response.body && intoBuffers(response.body);
+  const reader = intoBuffers(response);
   if (!reader) {
     const whole = await response.arrayBuffer();
     return whole.byteLength < size ? null : new Uint8Array(whole, 0, size);
@@ -126,4 +111,13 @@ async function filled(
   }
   await reader.cancel();
   return new Uint8Array(buffer, 0, size);
+}
+
+/** Not every browser fills buffers that it is given. */
+function intoBuffers({ body }: Response): ReadableStreamBYOBReader | undefined {
+  try {
+    return body?.getReader({ mode: 'byob' });
+  } catch {
+    return undefined;
+  }
 }

@@ -4,8 +4,6 @@ import { asNodeError, NodeError } from './errors';
 
 /** Silence for so long means that the other side is gone. */
 const STALL_MS = 30_000;
-/** Bytes read at once. */
-const CHUNK = 1 << 18;
 
 export interface DownloadOptions {
   cache?: RequestCache;
@@ -20,8 +18,7 @@ export interface StreamOptions {
   abort?: AbortController;
 }
 
-/** What a URL answers, as it comes; a chunk is valid until the next one. `whole` of an answer that
- * is not the range asked for. */
+/** What a URL answers, as it comes. `whole` of an answer that is not the range asked for. */
 export interface Answer {
   whole: boolean;
   chunks: AsyncIterable<Uint8Array>;
@@ -42,7 +39,7 @@ export async function download(
     for await (const chunk of chunks) {
       size += chunk.byteLength;
       if (size > limit) throw new NodeError('StoreError', `${url} is larger than ${limit} bytes`);
-      held.push(chunk.slice());
+      held.push(chunk);
       told(chunk.byteLength);
     }
     const whole = new Uint8Array(size);
@@ -94,40 +91,11 @@ export async function stream<T>(
 }
 
 async function* watched(
-  body: ReadableStream<Uint8Array<ArrayBuffer>>,
+  body: ReadableStream<Uint8Array>,
   alive: () => void,
 ): AsyncGenerator<Uint8Array> {
-  for await (const chunk of chunksOf(body)) {
+  for await (const chunk of body) {
     alive();
     yield chunk;
-  }
-}
-
-/** Through one buffer where the browser can: chunks of their own would wait to be collected. */
-async function* chunksOf(
-  body: ReadableStream<Uint8Array<ArrayBuffer>>,
-): AsyncGenerator<Uint8Array> {
-  const reader = intoBuffers(body);
-  if (!reader) {
-    yield* body;
-    return;
-  }
-  let buffer = new ArrayBuffer(CHUNK);
-  for (;;) {
-    const { value, done } = await reader.read(new Uint8Array(buffer));
-    if (done) return;
-    yield value;
-    buffer = value.buffer;
-  }
-}
-
-/** A reader that fills buffers it is given; not every browser has one. */
-export function intoBuffers(
-  body: ReadableStream<Uint8Array<ArrayBuffer>>,
-): ReadableStreamBYOBReader | undefined {
-  try {
-    return body.getReader({ mode: 'byob' });
-  } catch {
-    return undefined;
   }
 }

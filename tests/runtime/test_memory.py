@@ -3,7 +3,7 @@ its memory stays under the cap while it does."""
 
 from __future__ import annotations
 
-import base64
+import hashlib
 import os
 import threading
 from dataclasses import replace
@@ -89,10 +89,9 @@ def test_an_asker_of_one_gigabyte_holds_a_vocabulary_of_128k(
         f" while they load; peak {watch.peak / 1e6:.0f} MB, WASM heap {got['heap'] / 1e6:.0f} MB;"
         f" seconds {got['seconds']}"
     )
-    print([x for i, x in enumerate(watch.line) if i % 25 == 0])
     assert watch.peak <= ASKER_CAP * MEGABYTE
     rows = embedded_rows(folder, manifest, ids)
-    assert base64.b64decode(got["hidden"]) == rows.tobytes()
+    assert got["rows"] == hashlib.sha256(rows.tobytes()).hexdigest()
     best, values, total = native_head(folder, manifest, rows[:1])
     assert got["ids"] == best
     assert got["values"] == pytest.approx(values, abs=1e-4)
@@ -122,10 +121,6 @@ class Watch:
             tab = max(map(_own, _renderers(os.getpid())), default=0)
             gpu = sum(map(_own, _processes(os.getpid(), b"--type=gpu-process")))
             self.peak = max(self.peak, tab + max(0, gpu - self._gpu))
-            import time
-
-            self.line = getattr(self, "line", [])
-            self.line.append((round(time.monotonic(), 1), tab // 10**6, gpu // 10**6))
 
 
 def _own(process: Path) -> int:
