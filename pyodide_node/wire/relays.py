@@ -19,7 +19,15 @@ from pyodide_node.wire.malformed import MALFORMED
 from pyodide_node.wire.messages import Url
 from pyodide_node.wire.records import Record, sign_record
 
-__all__ = ["KIND", "RelayInfo", "announce_relay", "decode_relay", "dialable", "public"]
+__all__ = [
+    "KIND",
+    "RelayInfo",
+    "announce_relay",
+    "decode_relay",
+    "decode_relay_url",
+    "dialable",
+    "public",
+]
 
 KIND = "relay"
 _TTL = 330
@@ -56,9 +64,16 @@ def decode_relay(record: Record) -> RelayInfo:
         info = _DECODER.decode(record.body)
     except MALFORMED as error:
         raise RecordError(f"a malformed relay record: {error}") from None
-    if _target(info.url) is None:
-        raise RecordError("a relay's address must be wss://host/mesh", url=info.url[:64])
+    decode_relay_url(info.url)
     return info
+
+
+def decode_relay_url(url: str) -> tuple[str, str]:
+    """Scheme and host of what nodes dial. Raises RecordError when no node could."""
+    target = _target(url)
+    if target is None:
+        raise RecordError("a relay's address must be wss://host/mesh", url=url[:64])
+    return target
 
 
 def dialable(url: str, beside: str) -> bool:

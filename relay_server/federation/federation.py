@@ -18,7 +18,7 @@ from multiaddr import Multiaddr
 from pyodide_node.errors import ConfigError, ProtocolError, RecordError
 from pyodide_node.hosts.native.keys import load_keys, load_seed
 from pyodide_node.mesh.peer import peer_id, public_key_of
-from pyodide_node.wire.relays import RelayInfo, announce_relay, public
+from pyodide_node.wire.relays import RelayInfo, announce_relay, decode_relay_url, public
 from relay_server.federation.ledger import Changes, Ledger
 from relay_server.federation.network import Network, NetworkOptions
 from relay_server.hub import Hub, Neighbour
@@ -50,6 +50,15 @@ class Federation:
                 f"--federation must be a multiaddr such as /ip4/0.0.0.0/tcp/4001: {error}",
                 setting="federation",
             ) from error
+        try:
+            decode_relay_url(url)
+            only = [public_key_of(name) for name in settings.relays_only]
+        except RecordError as error:
+            raise ConfigError(f"--public-url {url}: {error}", setting="public_url") from error
+        except ProtocolError as error:
+            raise ConfigError(
+                f"--relay-only takes peer ids ({error})", setting="relays_only"
+            ) from error
         self._hub = hub
         self._url = url
         self._keys = load_keys(settings.state / KEY_FILE)
@@ -61,7 +70,7 @@ class Federation:
             max_relays=settings.max_relays,
             max_records=settings.max_relay_records,
             max_per_relay=min(settings.max_relay_records, settings.max_records_per_relay),
-            only=[public_key_of(name) for name in settings.relays_only],
+            only=only,
             pinned=bootstrap,
         )
         options = NetworkOptions(
@@ -103,6 +112,7 @@ class Federation:
         self._hub.announced = self._announced
         self._hub.departed = self._departed
         await self._renew()
+        self._hub.neighbours = [Neighbour(self.key, self._url, len(self._hub), own=True)]
         self._refreshing = asyncio.create_task(self._refresh(), name="relay record")
         return self
 
@@ -147,12 +157,9 @@ class Federation:
             if error is None:
                 self._up.set_result(None)
             else:
-                self._up.set_exception(
-                    ConfigError(
-                        f"libp2p cannot listen ({_root(error)}); choose another --federation",
-                        setting="federation",
-                    )
-                )
+                root = _root(error)
+                named = ConfigError(f"libp2p does not start: {root}", setting="federation")
+                self._up.set_exception(root if isinstance(root, ConfigError) else named)
 
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(settle)

@@ -29,7 +29,7 @@ from libp2p.tools.anyio_service import background_trio_service
 from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 from multiaddr import Multiaddr
 
-from pyodide_node.errors import KwaaiNetError
+from pyodide_node.errors import ConfigError, KwaaiNetError
 from pyodide_node.mesh.peer import peer_id, public_key_of
 from pyodide_node.wire.records import unpack_record
 from relay_server.counters import Counters
@@ -126,7 +126,7 @@ class Network:
     # --- life -------------------------------------------------------------------------------
 
     async def run(self, started: Callable[[], None], stop: trio.Event) -> None:
-        """Raises whatever libp2p raises when it cannot listen."""
+        """Raises ConfigError, or whatever libp2p raises, when it cannot listen."""
         logging.getLogger("libp2p").setLevel(logging.CRITICAL)  # its lines name addresses
         options, listen = self._options, [Multiaddr(self._options.listen)]
         self._host = host = new_host(
@@ -151,15 +151,19 @@ class Network:
         dialler = Dialler(host, peer_id(options.key), options.bootstrap, self._ledger)
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(host.run(listen_addrs=listen))
+            if not host.get_addrs():  # libp2p does not say so
+                raise ConfigError(
+                    f"{options.listen} cannot be listened on; choose another --federation",
+                    setting="federation",
+                )
             for service in (self.lookup.dht, self._pubsub, router):
                 await stack.enter_async_context(background_trio_service(service))
             await self._pubsub.wait_until_ready()
             heard = await self._pubsub.subscribe(TOPIC)
             self.addresses = [str(at).partition("/p2p/")[0] for at in host.get_addrs()]
             async with trio.open_nursery() as nursery:
-                for work in (self._say, dialler.run, self._sweep):
-                    nursery.start_soon(work)
-                for work in (self.lookup.spread, self.lookup.sweep):
+                lookup = self.lookup
+                for work in (self._say, self._sweep, dialler.run, lookup.spread, lookup.sweep):
                     nursery.start_soon(work)
                 nursery.start_soon(self._meet_peers, nursery)
                 nursery.start_soon(_drained, heard)
