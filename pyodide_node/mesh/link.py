@@ -38,8 +38,9 @@ __all__ = ["Link"]
 _PING_EVERY = 15.0
 _OWN_MESSAGES = 256
 """Signals and pings that may wait: an honest peer causes a few."""
-_UNDER_WAY = 1.0
-"""Seconds after which a message, and its answer, has gone by a relay or will not."""
+_UNDER_WAY = 3.0
+"""Seconds for which a message, or its answer, may be under way by a relay: an asker waits no longer
+for a quick step."""
 _OVERHEAD = 256
 """Bytes that waiting costs beside a payload: empty messages take memory too."""
 
