@@ -18,13 +18,16 @@ from dataclasses import dataclass, field
 from pyodide_node.errors import KwaaiNetError, RemoteError, SealError, Unreachable
 from pyodide_node.hosts.base import Buffer, Host, Route
 from pyodide_node.mesh.channel import DirectChannel
+from pyodide_node.mesh.custody import HEARD_BY, Custody
 from pyodide_node.mesh.handshake import Handshake
 from pyodide_node.mesh.paths import Path, PathChooser, PathPolicy
+from pyodide_node.mesh.receipts import Receipts
 from pyodide_node.wire import limits
 from pyodide_node.wire.frames import Frame, Reassembler, encode
 from pyodide_node.wire.messages import (
     IceServer,
     Message,
+    PathAck,
     PathPing,
     PathPong,
     SignalMessage,
@@ -49,8 +52,14 @@ _OVERHEAD = 256
 class _Epoch:
     session: SealedSession
     channel: DirectChannel
+    receipts: Receipts
+    custody: Custody
     reader: Reassembler = field(default_factory=Reassembler)
     sequence: int = 0
+
+    def end(self) -> None:
+        self.receipts.end()
+        self.custody.end()
 
 
 @dataclass(order=True, slots=True)
@@ -59,7 +68,8 @@ class _Queued:
 
     background: bool
     number: int
-    message: Message = field(compare=False)
+    message: Message | None = field(compare=False)
+    """None: what is to be sent again has its turn."""
     payload: Buffer = field(compare=False)
 
 
@@ -163,6 +173,11 @@ class Link:
             self._inbox_bytes += size
             self._inbox.put_nowait(bytes(packet))
 
+    def resume(self) -> None:
+        """There is a way again: what waited for one goes now."""
+        if self._epoch is not None and self._epoch.custody.again:
+            self._wake()
+
     async def direct_open(self, timeout: float) -> bool:
         """Wait until the data channel is open."""
         try:
@@ -179,6 +194,7 @@ class Link:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._epoch is not None:
+            self._epoch.end()
             await self._epoch.channel.close()
             self._epoch = None
 
@@ -194,7 +210,9 @@ class Link:
             received=self._take_channel_data,
             changed=self._channel_state,
         )
-        self._epoch = _Epoch(session, channel)
+        ask = self.warm if self._policy == "auto" else None
+        custody = Custody(self._host.clock, ask=ask, wake=self._wake)
+        self._epoch = _Epoch(session, channel, Receipts(self._send_receipt), custody)
         if self._policy != "relay":
             channel.start()
 
@@ -202,6 +220,7 @@ class Link:
         epoch, self._epoch = self._epoch, None
         self._handshake.sealed.clear()
         if epoch is not None:
+            epoch.end()
             self.paths.forget("webrtc")
             await epoch.channel.close()
 
@@ -249,8 +268,14 @@ class Link:
                 self._reply_pong(epoch, token, path)
             case PathPong(token):
                 self.paths.measured(path, max(0.0, self._host.clock.monotonic() - token / 1e6))
+                if path == "relay" and epoch.custody.answered(token):
+                    self.paths.measured("webrtc", 2 * HEARD_BY)  # until it has shown to be quick
+            case PathAck(sequences):
+                epoch.custody.unheard.heard(sequences)
             case message:
-                if path == "relay":
+                if path == "webrtc":
+                    epoch.receipts.note(frame.sequence)
+                else:
                     self._relayed = self._host.clock.monotonic()
                 self._received(message, frame.payload, path)
 
@@ -260,6 +285,39 @@ class Link:
                 self._spawn_send(epoch, self._next_frame(epoch, PathPong(token)))
         else:
             self._send_own(PathPong(token))
+
+    def _send_receipt(self, receipt: PathAck) -> None:
+        epoch = self._epoch
+        if epoch is not None and epoch.channel.open and not epoch.channel.crowded:
+            self._spawn_send(epoch, self._next_frame(epoch, receipt))
+        else:
+            self._send_own(receipt)
+
+    # --- what a channel may have lost -----------------------------------------------------
+
+    def _wake(self) -> None:
+        self._outbox.put_nowait(_Queued(False, 0, None, b""))
+
+    async def _send_again(self) -> None:
+        """By the relay if it may be, else by the next channel; what finds no way waits for one."""
+        epoch = self._epoch
+        while epoch is not None and epoch is self._epoch and epoch.custody.again:
+            frame = epoch.custody.again.popleft()
+            try:
+                if self._policy == "webrtc":
+                    raise Unreachable("this link goes by no relay", peer=self.peer)
+                await self._relay(epoch, frame)
+            except Unreachable:
+                if not await self._send_direct(epoch, frame):
+                    epoch.custody.again.appendleft(frame)
+                    return
+
+    async def _send_direct(self, epoch: _Epoch, frame: Frame) -> bool:
+        """False when the channel is not open: the frame is still to be sent."""
+        epoch.custody.sent(frame)
+        if await epoch.channel.send(frame):
+            return True
+        return not epoch.custody.unheard.take(frame.sequence)  # else it is to be sent again already
 
     # --- outbound -------------------------------------------------------------------------
 
@@ -271,13 +329,18 @@ class Link:
     async def _write(self) -> None:
         while True:
             queued = await self._outbox.get()
-            self._outbox_bytes -= len(queued.payload) + _OVERHEAD
+            message = queued.message
+            if message is not None:
+                self._outbox_bytes -= len(queued.payload) + _OVERHEAD
             try:
+                if message is None:
+                    await self._send_again()
+                    continue
                 await self._handshake.agree()
                 if queued.background:
-                    await self._send_directly(queued.message, queued.payload)
+                    await self._send_directly(message, queued.payload)
                 else:
-                    await self._send_now(queued.message, queued.payload)
+                    await self._send_now(message, queued.payload)
             except KwaaiNetError as error:  # the message is lost; its sender has a deadline
                 self.last_error = str(error)
 
@@ -307,7 +370,7 @@ class Link:
         epoch = self._current()
         path = self.paths.choose(len(payload), channel=self.direct, relay=True)
         frame = self._next_frame(epoch, message, payload)
-        if path == "webrtc" and await epoch.channel.send(frame):
+        if path == "webrtc" and await self._send_direct(epoch, frame):
             return
         if self._policy == "webrtc":
             raise Unreachable("no direct path to this peer", peer=self.peer)
@@ -315,7 +378,7 @@ class Link:
         try:
             await self._relay(epoch, frame)
         except Unreachable:
-            if path == "webrtc" or not await epoch.channel.send(frame):
+            if path == "webrtc" or not await self._send_direct(epoch, frame):
                 raise
 
     async def _send_directly(self, message: Message, payload: Buffer) -> None:
@@ -338,10 +401,16 @@ class Link:
 
     def _channel_state(self, opened: bool) -> None:
         self._channel_changed.set()
-        if opened and self._epoch is not None:
-            self._ping_channel(self._epoch)
+        epoch = self._epoch
         if not opened:
             self.paths.forget("webrtc")
+        if epoch is None:
+            return
+        if opened:
+            self._ping_channel(epoch)
+            self.resume()
+        else:
+            epoch.custody.lost()
 
     def _ping_channel(self, epoch: _Epoch) -> None:
         token = int(self._host.clock.monotonic() * 1e6)

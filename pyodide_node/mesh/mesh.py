@@ -236,6 +236,8 @@ class Mesh:
                 self.relay.send(Subscribe(model))
             if self._published is not None:
                 self.publish(self._published, self._published_home)
+            for link in self._links.values():
+                link.resume()
         self._changed()
 
     def _from_relay(self, message: Message, payload: Buffer, relay: bytes) -> None:

@@ -48,6 +48,12 @@ LOW_WATER: Final = 256 * 1024
 OUTBOX: Final = 4 * MESSAGE
 """Bytes that may wait for one peer before sending to it fails: a slow peer costs only itself."""
 
+RECEIPTS: Final = 16
+"""Messages that one PathAck speaks of at most: the sender keeps each until then."""
+
+UNHEARD: Final = 2 * MESSAGE
+"""Bytes kept for one peer until it says that it has them; beyond it the oldest are let go."""
+
 ICE_DEADLINE: Final = 5.0
 """A failed ICE stays in "checking" for ever; what has not connected by now will not."""
 

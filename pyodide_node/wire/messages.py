@@ -35,6 +35,7 @@ __all__ = [
     "PartSlice",
     "PartsHeld",
     "PartsQuery",
+    "PathAck",
     "PathPing",
     "PathPong",
     "Ping",
@@ -213,6 +214,14 @@ class PathPong(Message, frozen=True):
     token: Token
 
 
+class PathAck(Message, frozen=True):
+    """These messages came by the data channel: they need not be sent again when it dies."""
+
+    sequences: Annotated[
+        list[Annotated[int, Meta(ge=0, lt=2**32)]], Meta(max_length=limits.RECEIPTS)
+    ]
+
+
 class OpenSession(Message, frozen=True):
     """Asker → stage: keep KV for blocks [first, last) and take steps from `previous`."""
 
@@ -343,6 +352,7 @@ _TYPES: dict[int, type[Message]] = {
     32: SignalMessage,
     33: PathPing,
     34: PathPong,
+    35: PathAck,
     40: OpenSession,
     41: SessionOpened,
     42: Step,

@@ -154,7 +154,8 @@ def stats(*, json_form: Json = False, state: State = None) -> None:
     table = Table("peer", "host", "engine", "blocks", "path", "rtt ms", "problem", box=None)
     for peer in node["peers"]:
         blocks = f"{peer['first_block']}-{peer['last_block']}"
-        row = (peer["host"], peer["engine"], blocks, peer["path"] or "none")
+        way = peer["route"] or peer["path"] or "none"
+        row = (peer["host"], peer["engine"], blocks, way)
         table.add_row(f"…{peer['peer'][-8:]}", *row, str(peer["rtt_ms"] or ""), peer["problem"])
     console = Console(highlight=False, emoji=False)
     relay = node["relay"]
