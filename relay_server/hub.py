@@ -15,15 +15,12 @@ from pyodide_node.errors import ProtocolError, RecordError
 from pyodide_node.hosts.base import Buffer, Clock
 from pyodide_node.mesh.announcement import Announcement, decode_announcement
 from pyodide_node.mesh.directory import Directory
-from pyodide_node.wire import limits
 from pyodide_node.wire.frames import Frame, parse
 from pyodide_node.wire.messages import (
     Challenge,
     Forward,
     Forwarded,
     Hello,
-    IceServer,
-    IceServers,
     Message,
     Ping,
     Pong,
@@ -41,15 +38,15 @@ from pyodide_node.wire.records import Record, check_record
 from relay_server.counters import Counters
 from relay_server.entry import check_hello, verify
 from relay_server.gate import Gate
+from relay_server.ice import Ice
 from relay_server.map.tally import Tally
-from relay_server.memory import excess_holders, give_back
+from relay_server.memory import MemoryWatch
 from relay_server.networks import Networks
 from relay_server.node import Node, Socket
 from relay_server.rates import Rate
 from relay_server.refusal import PROTOCOL, Refusal
 from relay_server.settings import CONTROL_SLACK, EVICT_AFTER, IDLE_COST, RelaySettings
 from relay_server.topics import Later, Topics, batches
-from relay_server.turn import turn_access
 
 __all__ = ["Hub", "Neighbour"]
 
@@ -80,7 +77,7 @@ class Hub:
             self.tally.watch,
         )
         self.counters = Counters()
-        self.stun_port: int | None = None
+        self.ice = Ice(settings, clock)
         self.relays = RelayList([])
         """What nodes are told of other relays; this one's own record comes first."""
         self.neighbours: list[Neighbour] = []
@@ -102,9 +99,7 @@ class Hub:
         self._messages = Rate(settings.messages_per_second, settings.messages_per_second)
         self._bytes = Rate(settings.bytes_per_second, settings.bytes_per_second)
         self._publishes = Rate(settings.publishes_per_second, settings.publish_burst)
-        self._queue_limit = settings.queue_bytes
-        self._arrived = self._most_held = 0
-        self._turn = turn_access(settings)
+        self._memory = MemoryWatch(settings)
 
     def __len__(self) -> int:
         """Nodes that have entered."""
@@ -180,20 +175,19 @@ class Hub:
     def idled(self, node: Node, size: int) -> None:
         """A WebSocket frame that is no whole message: it counts, and so does what answers it."""
         self._slow_down(node, size, self._clock.monotonic(), IDLE_COST)
-        if node.socket.buffered > self._queue_limit + CONTROL_SLACK:
+        if node.socket.buffered > self._memory.queue_limit + CONTROL_SLACK:
             self._cut(node, "Slow")
 
     def arrived(self, node: Node, size: int) -> None:
         """Bytes of this node that were read. Much between two sweeps may be much to hold."""
         self._hold(node, self.networks.read(node.network, self._clock.monotonic(), size))
-        self._arrived += size
-        if self._arrived > self.settings.total_queue_bytes // 8:
+        if self._memory.arrived(size):
             self._look_at_memory()
 
     def refuse(self, node: Node, refusal: Refusal) -> None:
         """Tell a node why, and close its connection."""
         self.counters.refused[refusal.code] += 1
-        if node.socket.buffered <= self._queue_limit + CONTROL_SLACK:
+        if node.socket.buffered <= self._memory.queue_limit + CONTROL_SLACK:
             node.send(Refused(refusal.code, str(refusal)[:1024]))
         node.socket.close(refusal.close_code, str(refusal))
 
@@ -241,19 +235,7 @@ class Hub:
         self.directory.expire(self._clock.wall())
 
     def _look_at_memory(self) -> None:
-        self._arrived = 0
-        settings = self.settings
-        held = sum(node.held for node in self)
-        if held < self._most_held // 4:
-            give_back()
-            self._most_held = 0
-        elif held > settings.total_queue_bytes // 8:
-            self._most_held = max(self._most_held, held)
-        crowded = held > settings.total_queue_bytes
-        self._queue_limit = (
-            min(settings.queue_bytes, limits.MESSAGE) if crowded else settings.queue_bytes
-        )
-        for node in excess_holders(self, held, settings.total_queue_bytes) if crowded else ():
+        for node in self._memory.look(list(self)):
             self._cut(node, "Crowded")
 
     # --- called by the federation ----------------------------------------------------------
@@ -344,27 +326,15 @@ class Hub:
             self.refuse(older, Refusal("Replaced", text))
         self.counters.entered += 1
         node.socket.welcome()
-        node.send(Welcome(self._stun_servers(node.host)))
+        node.send(Welcome(self.ice.stun(node.host)))
         self._tell_turn(node)
         if self.relays.records:
             node.send(self.relays)
 
     def _tell_turn(self, node: Node) -> None:
-        """Name the TURN servers, with credentials of its own, to a node that has proved its key."""
-        if self._turn is None:
-            return
-        servers = [IceServer(url) for url in self._stun_servers(node.host)]
-        servers += self._turn.for_node(node.key, self._clock.wall())
-        node.renew_turn_at = self._clock.monotonic() + self._turn.renew_after
-        self._tell(node, *_encoded(IceServers(servers)))
-
-    def _stun_servers(self, host: str) -> list[str]:
-        name, _, port = host.rpartition(":")
-        if not port.isdigit():
-            name = host
-        if self.settings.ice_servers or self.stun_port is None or not name:
-            return list(self.settings.ice_servers)
-        return [f"stun:{name}:{self.stun_port}"]
+        servers = self.ice.turn(node)
+        if servers is not None:
+            self._tell(node, *_encoded(servers))
 
     def _forward(self, node: Node, to: bytes, frame: Frame) -> None:
         target = self._nodes.get(to)
@@ -375,7 +345,7 @@ class Hub:
             code = "absent"
         elif not target.wants(node):
             code = "unwanted"
-        elif target.socket.buffered + len(frame.payload) > self._queue_limit:
+        elif target.socket.buffered + len(frame.payload) > self._memory.queue_limit:
             code = "full"
         else:
             target.write(_FORWARDED, node.sender_body, frame.payload)
@@ -426,7 +396,7 @@ class Hub:
 
     def _tell(self, node: Node, kind: int, body: bytes) -> None:
         """The relay's own words. A node that does not read them has lost track: cut it."""
-        if node.socket.buffered + len(body) > self._queue_limit + CONTROL_SLACK:
+        if node.socket.buffered + len(body) > self._memory.queue_limit + CONTROL_SLACK:
             self._cut(node, "Slow")
         else:
             node.write(kind, body)

@@ -144,7 +144,7 @@ class Relay:
                 if self.settings.port:
                     break
             else:
-                self.hub.stun_port = self.port
+                self.hub.ice.stun_port = self.port
                 return listener
         raise ConfigError(
             f"UDP port {self.port} is taken, so STUN cannot answer there; "
