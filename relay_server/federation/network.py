@@ -133,7 +133,10 @@ class Network:
             key_pair=create_new_key_pair(options.seed),
             listen_addrs=listen,
             resource_manager=ResourceManager(
-                limits=ResourceLimits(max_connections=options.max_peers, max_streams=_STREAMS)
+                # Both ends of one that is made at the same moment count.
+                limits=ResourceLimits(
+                    max_connections=2 * options.max_peers + 2, max_streams=_STREAMS
+                )
             ),
             # No minimum: it would dial whomever anybody named.
             connection_config=ConnectionConfig(

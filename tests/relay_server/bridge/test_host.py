@@ -9,6 +9,9 @@ from typing import Any
 
 import psutil
 import pytest
+
+pytest.importorskip("libp2p", reason="no libp2p: build/setup.sh federation")
+
 from libp2p.utils.varint import encode_uvarint, encode_varint_prefixed
 
 from pyodide_node.errors import ConfigError, Unreachable
