@@ -111,9 +111,13 @@ def main(folder: Path) -> None:
 
 
 def peak() -> int:
-    """Bytes that this process has had in memory at most."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    """Bytes resident at most; what getrusage says has the parent's from before exec in it."""
+    if sys.platform != "linux":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
+    (line,) = [
+        line for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line
+    ]
+    return int(line.split()[1]) * 1024
 
 
 if __name__ == "__main__":
