@@ -13,9 +13,10 @@ MOST_GROWTH = 100
 """MB. As float32, the layer written below is 243 MB and the embedding 524 MB."""
 
 IN_A_PROCESS = """
-import resource, sys
+import sys
 from pathlib import Path
 import numpy as np
+from build.bench.conversion import peak
 from build.shards.blobs import Blobs
 from build.shards.builder import stream
 from build.shards.quantise import quantise
@@ -34,15 +35,12 @@ class Made:
     def quantised(self, name, bits, first, last):
         return None
 
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-
 bits, what = int(sys.argv[1]), sys.argv[2]
 quantise(np.ones((1024, 1024), np.float32))
 parts = embed_parts(shape, bits) if what == "embedding" else layer_parts(shape, 0, bits)
 before = peak()
 size = Blobs(Path(sys.argv[3])).put(stream(Made(), parts)).bytes
-print(size // 1_000_000, peak() - before)
+print(size // 1_000_000, (peak() - before) // 1_000_000)
 """
 
 
