@@ -11,14 +11,13 @@ from pyodide_node.errors import RecordError
 from pyodide_node.hosts.base import Keys
 from pyodide_node.wire.malformed import MALFORMED
 from pyodide_node.wire.messages import Block, Hash
-from pyodide_node.wire.records import Record, sign_record
+from pyodide_node.wire.records import Record, sign_body
 
 __all__ = ["ANNOUNCE_EVERY", "KIND", "Announcement", "announce", "decode_announcement"]
 
 KIND = "announcement"
 ANNOUNCE_EVERY = 120.0
-"""Seconds between announcements; a record lives for three of them."""
-_TTL = 330
+"""Seconds between announcements."""
 
 
 Run = tuple[Block, Block]
@@ -54,15 +53,7 @@ _DECODER = msgspec.msgpack.Decoder(Announcement)
 
 async def announce(keys: Keys, announcement: Announcement, now: float) -> bytes:
     """The signed record of this announcement, made now."""
-    record = Record(
-        kind=KIND,
-        public_key=keys.public_key,
-        number=int(now * 1000),
-        issued=int(now),
-        expires=int(now) + _TTL,
-        body=msgspec.msgpack.encode(announcement),
-    )
-    return await sign_record(keys, record)
+    return await sign_body(keys, KIND, announcement, now)
 
 
 def decode_announcement(record: Record) -> Announcement:

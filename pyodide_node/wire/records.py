@@ -7,7 +7,7 @@ A record is never re-encoded: who passes it on passes these bytes on.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta, Struct
@@ -17,10 +17,20 @@ from pyodide_node.hosts.base import Keys
 from pyodide_node.wire import limits
 from pyodide_node.wire.malformed import MALFORMED
 
-__all__ = ["Record", "check_record", "sign_record", "unpack_record", "verify_record"]
+__all__ = [
+    "Record",
+    "check_record",
+    "sign_body",
+    "sign_record",
+    "unpack_record",
+    "verify_record",
+]
 
 _CONTEXT = b"kwaainet/record/1\0"
 _SIGNATURE = 64
+
+_LIFETIME: Final = 330
+"""Seconds that what is said again every two minutes lives: two rounds, and some more."""
 
 
 class Record(Struct, frozen=True, array_like=True):
@@ -45,6 +55,19 @@ async def sign_record(keys: Keys, record: Record) -> bytes:
     if len(signed) > limits.RECORD or record.public_key != keys.public_key:
         raise RecordError("this record cannot be signed here", size=len(signed))
     return signed
+
+
+async def sign_body(keys: Keys, kind: str, body: Struct, now: float) -> bytes:
+    """A signed record of `body`, made now: it replaces what these keys said before of this kind."""
+    record = Record(
+        kind=kind,
+        public_key=keys.public_key,
+        number=int(now * 1000),
+        issued=int(now),
+        expires=int(now) + _LIFETIME,
+        body=msgspec.msgpack.encode(body),
+    )
+    return await sign_record(keys, record)
 
 
 def unpack_record(signed: bytes, now: float) -> Record:

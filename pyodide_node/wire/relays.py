@@ -17,7 +17,7 @@ from pyodide_node.errors import RecordError
 from pyodide_node.hosts.base import Keys
 from pyodide_node.wire.malformed import MALFORMED
 from pyodide_node.wire.messages import Url
-from pyodide_node.wire.records import Record, sign_record
+from pyodide_node.wire.records import Record, sign_body
 
 __all__ = [
     "KIND",
@@ -30,7 +30,6 @@ __all__ = [
 ]
 
 KIND = "relay"
-_TTL = 330
 
 
 class RelayInfo(Struct, frozen=True, array_like=True):
@@ -45,15 +44,7 @@ _DECODER = msgspec.msgpack.Decoder(RelayInfo)
 
 async def announce_relay(keys: Keys, info: RelayInfo, now: float) -> bytes:
     """The signed record of a relay, made now."""
-    record = Record(
-        kind=KIND,
-        public_key=keys.public_key,
-        number=int(now * 1000),
-        issued=int(now),
-        expires=int(now) + _TTL,
-        body=msgspec.msgpack.encode(info),
-    )
-    return await sign_record(keys, record)
+    return await sign_body(keys, KIND, info, now)
 
 
 def decode_relay(record: Record) -> RelayInfo:
